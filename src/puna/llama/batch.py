@@ -1,0 +1,53 @@
+"""One step's work, as the model sees it: rows of several sequences, end to end.
+
+There is no prefill and no decode here: a span of one row and a span of five hundred are the same
+thing. It knows no requests, no sampling and no pages' owners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """An image as a span of rows sees it.
+
+    `keys`, `values`: one per cross-attention layer, [num_key_value_heads, vision_tokens, head_dim],
+    computed once an image by `Llama.encode_image` (unused tiles left out, keys after their norm).
+    Positions `first <= p < end` of the sequence see it.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The rows `start <= r < start + length` of the batch: consecutive tokens of one sequence.
+
+    `context` tokens of it are in the cache already; this step's rows stand at positions
+    `context .. context + length - 1`. `pages` [>= ceil((context + length) / page_size)] int64 maps
+    the sequence's page numbers to those of the cache. `images` are in order of position.
+    """
+
+    start: int
+    length: int
+    context: int
+    pages: Tensor
+    images: tuple[ImageView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`token_ids` [rows] int64, `positions` [rows] int64; `logit_rows` [k] int64: the rows whose
+    logits are wanted, in the order in which they come back."""
+
+    token_ids: Tensor
+    positions: Tensor
+    spans: tuple[Span, ...]
+    logit_rows: Tensor

@@ -1,0 +1,77 @@
+"""Every knob, with its default, and the only reader of the environment.
+
+A value comes from, in order: the command line, the environment (`PUNA_PORT`, `HF_TOKEN` ...), the
+file `puna.toml` in the working directory, the default below. It knows no parts: cli passes values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+def _hub_cache() -> Path:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+
+
+class Settings(BaseSettings):
+    """Memory in bytes, times in seconds, lengths in tokens."""
+
+    model_config = SettingsConfigDict(env_prefix="PUNA_", toml_file="puna.toml", extra="ignore")
+
+    # server
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    api_key: str | None = None
+    max_body_bytes: int = Field(default=32 * 2**20, gt=0)
+    max_queue: int = Field(default=256, ge=1, description="requests that wait or run, at most")
+    max_images: int = Field(default=16, ge=1, description="images a request, at most")
+    max_image_pixels: int = Field(default=64_000_000, gt=0)
+    allow_image_urls: bool = False
+
+    # models
+    models_dir: Path | None = Field(default=None, description="searched before the hub's cache")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_context: int | None = Field(default=None, ge=16)
+    kv_memory: int | None = Field(default=None, gt=0)
+    prompt_style: Literal["hf", "meta"] = "hf"
+    images_first: bool = True
+    max_output_tokens: int = Field(default=4096, ge=1)
+
+    # engine
+    page_size: int = Field(default=16, ge=1)
+    max_batch_tokens: int = Field(default=512, ge=1, description="rows a step, at most")
+    max_sequences: int = Field(default=64, ge=1, description="sequences a step, at most")
+
+    # outside
+    hf_endpoint: str | None = Field(default=None, validation_alias="HF_ENDPOINT")
+    hf_token: str | None = Field(default=None, validation_alias="HF_TOKEN", repr=False)
+    hub_cache: Path = Field(default_factory=_hub_cache)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def environment() -> Mapping[str, str]:
+    """The process environment, for a child process that is to inherit it."""
+    return dict(os.environ)
