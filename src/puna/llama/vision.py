@@ -1,0 +1,187 @@
+"""The image encoder and the projector: tiles of pixels -> what cross-attention looks at.
+
+It knows no files, no text and no cache. Parameter names are transformers' canonical ones below
+`vision_model.` and `multi_modal_projector.`; training runs this same code. Semantics are those of
+Meta's reference (`llama_models.llama3.multimodal.model`), three of which surprise:
+
+- every picture runs as `max_num_tiles` tiles, each with pad tokens up to a multiple of 8;
+- the mask blocks pad-to-pad pairs alone, so real patches do attend to padding;
+- the intermediate features are the *inputs* of the chosen layers, stacked on the last axis.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from puna.llama.config import VisionConfig
+
+
+class VisionAttention(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (
+            projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.o_proj(out.transpose(1, 2).flatten(2))
+
+
+class VisionMLP(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class VisionLayer(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.self_attn = VisionAttention(config)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.mlp = VisionMLP(config)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        h = x + self.self_attn(self.input_layernorm(x), mask)
+        return h + self.mlp(self.post_attention_layernorm(h))
+
+
+class GatedVisionLayer(VisionLayer):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__(config)
+        self.gate_attn = nn.Parameter(torch.zeros(1))
+        self.gate_ffn = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        h = x + self.gate_attn.tanh() * self.self_attn(self.input_layernorm(x), mask)
+        return h + self.gate_ffn.tanh() * self.mlp(self.post_attention_layernorm(h))
+
+
+class VisionLayers(nn.Module):
+    def __init__(self, config: VisionConfig, kind: type[VisionLayer], count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(kind(config) for _ in range(count))
+
+    def forward(self, x: Tensor, mask: Tensor, keep: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        """The last layer's output, and the inputs of the layers in `keep` as `[..., d * n + i]`."""
+        inputs: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            if index in keep:
+                inputs.append(x)
+            x = layer(x, mask)
+        kept = torch.stack(inputs, dim=-1).flatten(-2) if inputs else x[..., :0]
+        return x, kept
+
+
+class TileEmbedding(nn.Module):
+    """One vector a tile, chosen by the picture's aspect ratio."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        rows = len(config.supported_aspect_ratios) + 1
+        self.max_num_tiles = config.max_num_tiles
+        self.embedding = nn.Embedding(rows, config.max_num_tiles * config.hidden_size)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, aspect_ratio_id: Tensor) -> Tensor:
+        tiles = self.embedding(aspect_ratio_id).view(len(x), self.max_num_tiles, 1, -1)
+        return x + tiles * self.gate.tanh()
+
+
+class PositionEmbedding(nn.Module):
+    """A patch's place in its tile, and the tile's place in the picture, blended by one gate."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        rows = len(config.supported_aspect_ratios) + 1
+        tokens, width = config.num_patches, config.hidden_size
+        self.shape = (config.max_num_tiles, tokens, width)
+        self.embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
+        self.tile_embedding = nn.Embedding(rows, config.max_num_tiles * tokens * width)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, aspect_ratio_id: Tensor) -> Tensor:
+        gate = self.gate.tanh()
+        tiles = self.tile_embedding(aspect_ratio_id).view(len(x), *self.shape)
+        return x + (1 - gate) * self.embedding + gate * tiles
+
+
+class VisionEncoder(nn.Module):
+    """`vision_model`: a local transformer, then a gated global one, over all tiles of a picture."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, patch = config.hidden_size, config.patch_size
+        self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.gated_positional_embedding = PositionEmbedding(config)
+        self.pre_tile_positional_embedding = TileEmbedding(config)
+        self.post_tile_positional_embedding = TileEmbedding(config)
+        # Meta's reference leaves these two at torch's default, whatever the config says
+        self.layernorm_pre = nn.LayerNorm(width)
+        self.layernorm_post = nn.LayerNorm(width)
+        self.transformer = VisionLayers(config, VisionLayer, config.num_hidden_layers)
+        self.global_transformer = VisionLayers(config, GatedVisionLayer, config.num_global_layers)
+
+    def forward(
+        self, pixels: Tensor, aspect_ratio_id: int | Tensor, num_tiles: int | Tensor
+    ) -> Tensor:
+        """Encodes one picture, or a batch of them.
+
+        `pixels` [tiles, 3, size, size], or [batch, tiles, 3, size, size] with `aspect_ratio_id` and
+        `num_tiles` [batch] int64. `tiles` is `max_num_tiles`; those past `num_tiles` are zeros.
+        Returns [(batch,) tiles, num_patches, vision_output_dim]: unused tiles are still in it.
+        """
+        single = pixels.dim() == 4
+        if single:
+            pixels = pixels.unsqueeze(0)
+        device, batch, tiles = pixels.device, pixels.shape[0], pixels.shape[1]
+        ratio = torch.as_tensor(aspect_ratio_id, device=device).expand(batch)
+        used = torch.as_tensor(num_tiles, device=device).expand(batch)
+        tokens = self.config.num_patches
+        pad = -tokens % 8
+
+        x = self._patches(pixels)
+        x = self.pre_tile_positional_embedding(x, ratio)
+        x = torch.cat([self.class_embedding.expand(batch, tiles, 1, -1), x], dim=2)
+        x = self.gated_positional_embedding(x, ratio)
+        x = F.pad(self.layernorm_pre(x), (0, 0, 0, pad))
+
+        real = (torch.arange(tiles, device=device) < used[:, None])[:, :, None]
+        real = (real & (torch.arange(tokens + pad, device=device) < tokens)).flatten(1)
+        mask = (real[:, :, None] | real[:, None, :]).unsqueeze(1)
+
+        x, kept = self.transformer(x.flatten(1, 2), mask, self.config.intermediate_layers_indices)
+        x = self.layernorm_post(x).unflatten(1, (tiles, -1))
+        x = self.post_tile_positional_embedding(x, ratio).flatten(1, 2)
+        x, _ = self.global_transformer(x, mask)
+
+        out = torch.cat([x, kept], dim=-1).view(batch, tiles, tokens + pad, -1)[:, :, :tokens]
+        return out[0] if single else out
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """[batch, tiles, 3, S, S] -> [batch, tiles, patches, hidden]."""
+        weight, size = self.patch_embedding.weight, self.config.patch_size
+        patches = F.pixel_unshuffle(pixels.flatten(0, 1).to(weight.dtype), size)
+        patches = patches.flatten(2).transpose(1, 2)
+        return F.linear(patches, weight.flatten(1)).view(*pixels.shape[:2], -1, len(weight))
+
+
+def multi_modal_projector(config: VisionConfig, hidden_size: int) -> nn.Linear:
+    """`multi_modal_projector`: [..., vision_output_dim] -> [..., hidden_size] of the text model."""
+    return nn.Linear(config.vision_output_dim, hidden_size, bias=True)
