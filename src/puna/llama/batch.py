@@ -6,6 +6,8 @@ thing. It knows no requests, no sampling and no pages' owners.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -51,3 +53,19 @@ class Batch:
     positions: Tensor
     spans: tuple[Span, ...]
     logit_rows: Tensor
+
+
+def image_ranges(token_ids: Sequence[int], image_token_id: int) -> list[tuple[int, int]]:
+    """`(first, end)` of each image token, in order: who sees it, as `ImageView` says.
+
+    An image is seen from its token until the next image's; adjacent images share the later end; the
+    last one is seen for ever, so tokens generated later inherit the prompt's last row.
+    """
+    firsts = [place for place, token in enumerate(token_ids) if token == image_token_id]
+    ranges: list[tuple[int, int]] = []
+    following, end = sys.maxsize, sys.maxsize
+    for first in reversed(firsts):
+        end = end if first + 1 == following else following
+        ranges.append((first, end))
+        following = first
+    return ranges[::-1]

@@ -58,7 +58,8 @@ class LlamaConfig:
 
     `num_hidden_layers` counts all layers, the cross-attention ones included (Hugging Face's way).
     `vocab_size` is the rows of the head; the embedding has `num_embeddings` rows (8 more in a
-    vision model, whose image token is `vocab_size` itself).
+    vision model, whose image token is `vocab_size` itself). `rope_divisors` [head_dim / 2] (GGUF's
+    `rope_freqs.weight`) divide the frequencies in place of `rope_scaling`.
     """
 
     hidden_size: int
@@ -71,6 +72,7 @@ class LlamaConfig:
     max_position_embeddings: int = 131072
     rope_theta: float = 500000.0
     rope_scaling: RopeScaling | None = None
+    rope_divisors: tuple[float, ...] | None = None
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = False
     bos_token_id: int = 128000

@@ -1,0 +1,50 @@
+"""The paged memory of keys and values. It knows no sequences: whoever calls says which pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from puna.kernels import PagedSpan
+from puna.llama.config import LlamaConfig
+
+
+class KVCache:
+    """`num_pages` pages of `page_size` tokens, for each self-attention layer.
+
+    `layers[i]` holds keys and values of the i-th self-attention layer, each
+    [num_pages, page_size, num_key_value_heads, head_dim]. The pages' content is undefined until
+    written; cross-attention layers keep nothing here (see `ImageView`).
+    """
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        num_pages: int,
+        page_size: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (num_pages, page_size, config.num_key_value_heads, config.head_dim)
+        self.num_pages = num_pages
+        self.page_size = page_size
+        # One tensor a layer, not one for all: a write then touches one layer's history in autograd.
+        self.layers = tuple(
+            (
+                torch.empty(shape, dtype=dtype, device=device),
+                torch.empty(shape, dtype=dtype, device=device),
+            )
+            for _ in config.self_attention_layers
+        )
+
+    @staticmethod
+    def bytes_per_page(config: LlamaConfig, page_size: int, dtype: torch.dtype) -> int:
+        return config.kv_elements_per_token * page_size * dtype.itemsize
+
+    def slots(self, positions: Tensor, spans: Sequence[PagedSpan]) -> Tensor:
+        """Where each row's key and value go: [rows] int64, counted in tokens over all pages."""
+        pages = positions // self.page_size
+        owned = [span.pages[pages[span.start : span.start + span.length]] for span in spans]
+        return torch.cat(owned) * self.page_size + positions % self.page_size

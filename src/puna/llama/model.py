@@ -1,0 +1,246 @@
+"""The Llama decoder: a batch of ragged rows in, logits out.
+
+Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`. It knows
+no requests, no sampling, no files, and no devices or dtypes: those are its weights' and its cache's
+business. Parameter names are Hugging Face's, rotary order is half-split.
+
+A vision model has cross-attention layers between the others. A row that sees no image does not
+enter them: so text in mixed company gives what it gives alone, and costs nothing extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from puna import kernels
+from puna.llama.batch import Batch, ImageView, Span
+from puna.llama.cache import KVCache
+from puna.llama.config import LlamaConfig
+from puna.llama.rope import rope_frequencies
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What every self-attention layer needs to know of this batch; computed once."""
+
+    spans: Sequence[Span]
+    slots: Tensor
+    cos: Tensor
+    sin: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The rows that see an image, [n] int64, as runs of `lengths` that each see `images`."""
+
+    rows: Tensor
+    lengths: tuple[int, ...]
+    images: tuple[tuple[ImageView, ...], ...]
+
+
+class Linear(nn.Module):
+    """A projection without bias."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.linear(x, self.weight)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.rms_norm(x, self.weight, self.eps)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        width, head_dim = config.hidden_size, config.head_dim
+        self.head_dim = head_dim
+        self.q_proj = Linear(width, config.num_attention_heads * head_dim)
+        self.k_proj = Linear(width, config.num_key_value_heads * head_dim)
+        self.v_proj = Linear(width, config.num_key_value_heads * head_dim)
+        self.o_proj = Linear(config.num_attention_heads * head_dim, width)
+
+    def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
+        q = kernels.rotate(_heads(self.q_proj(x), self.head_dim), step.cos, step.sin)
+        k = kernels.rotate(_heads(self.k_proj(x), self.head_dim), step.cos, step.sin)
+        v = _heads(self.v_proj(x), self.head_dim)
+        kernels.store(keys, step.slots, k)
+        kernels.store(values, step.slots, v)
+        return self.o_proj(kernels.paged_attention(q, keys, values, step.spans).flatten(1))
+
+
+class CrossAttention(nn.Module):
+    """Attention of text rows to an image's features; keys and values are computed once an image."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        width, head_dim = config.hidden_size, config.head_dim
+        self.head_dim = head_dim
+        self.q_proj = Linear(width, config.num_attention_heads * head_dim)
+        self.k_proj = Linear(width, config.num_key_value_heads * head_dim)
+        self.v_proj = Linear(width, config.num_key_value_heads * head_dim)
+        self.o_proj = Linear(config.num_attention_heads * head_dim, width)
+        self.q_norm = RMSNorm(head_dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(head_dim, config.rms_norm_eps)
+
+    def keys_values(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[tokens, hidden_size] to keys and values [num_key_value_heads, tokens, head_dim]."""
+        k = self.k_norm(_heads(self.k_proj(features), self.head_dim))
+        v = _heads(self.v_proj(features), self.head_dim)
+        return k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
+
+    def forward(self, x: Tensor, sight: Sight, order: int) -> Tensor:
+        q = self.q_norm(_heads(self.q_proj(x), self.head_dim))
+        keys = [[image.keys[order] for image in images] for images in sight.images]
+        values = [[image.values[order] for image in images] for images in sight.images]
+        return self.o_proj(kernels.cross_attention(q, sight.lengths, keys, values).flatten(1))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(kernels.swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class SelfAttentionLayer(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = SelfAttention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
+        h = x + self.self_attn(self.input_layernorm(x), step, keys, values)
+        return h + self.mlp(self.post_attention_layernorm(h))
+
+
+class CrossAttentionLayer(nn.Module):
+    """The `order`-th of the model's cross-attention layers. Takes only rows that see an image."""
+
+    def __init__(self, config: LlamaConfig, order: int) -> None:
+        super().__init__()
+        self.order = order
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.cross_attn = CrossAttention(config)
+        self.cross_attn_attn_gate = nn.Parameter(torch.zeros(1))
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+        self.cross_attn_mlp_gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+        attended = self.cross_attn(self.input_layernorm(x), sight, self.order)
+        h = x + self.cross_attn_attn_gate.tanh() * attended
+        return h + self.cross_attn_mlp_gate.tanh() * self.mlp(self.post_attention_layernorm(h))
+
+
+class Decoder(nn.Module):
+    """Token ids to features after the last norm."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.num_embeddings, config.hidden_size)
+        self.layers = nn.ModuleList(
+            CrossAttentionLayer(config, config.cross_attention_layers.index(layer))
+            if layer in config.cross_attention_layers
+            else SelfAttentionLayer(config)
+            for layer in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        step: Step,
+        sight: Sight | None,
+        cache: KVCache,
+        wanted: Tensor,
+    ) -> Tensor:
+        x = self.embed_tokens(token_ids)
+        paged = iter(cache.layers)
+        for layer in self.layers:
+            if isinstance(layer, SelfAttentionLayer):
+                x = layer(x, step, *next(paged))
+            elif sight is not None:
+                x = x.index_copy(0, sight.rows, layer(x[sight.rows], sight))
+        return self.norm(x[wanted])
+
+
+class Llama(nn.Module):
+    """The whole model. With tied embeddings there is no `lm_head`: the embedding is the head."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        # No buffer: `.to(dtype)` and `.to_empty()` must leave it fp32 and filled.
+        self.frequencies = rope_frequencies(config)
+
+    def forward(self, batch: Batch, cache: KVCache) -> Tensor:
+        """Logits fp32 [len(batch.logit_rows), vocab_size]; writes the rows' keys and values into
+        `cache`."""
+        cos, sin = kernels.rotary_table(
+            batch.positions, self.frequencies.to(batch.positions.device)
+        )
+        step = Step(batch.spans, cache.slots(batch.positions, batch.spans), cos, sin)
+        x = self.model(batch.token_ids, step, sight_of(batch), cache, batch.logit_rows)
+        return kernels.linear(x, self._head).float()
+
+    @property
+    def _head(self) -> Tensor:
+        if self.config.tie_word_embeddings:
+            return self.model.embed_tokens.weight[: self.config.vocab_size]
+        return self.lm_head.weight
+
+
+def sight_of(batch: Batch) -> Sight | None:
+    """Who sees what in this batch; None when nobody sees an image."""
+    runs = [run for span in batch.spans for run in _runs(span)]
+    if not runs:
+        return None
+    rows = torch.cat([torch.arange(first, end) for first, end, _ in runs])
+    return Sight(
+        rows.to(batch.token_ids.device),
+        tuple(end - first for first, end, _ in runs),
+        tuple(images for _, _, images in runs),
+    )
+
+
+def _runs(span: Span) -> Iterator[tuple[int, int, tuple[ImageView, ...]]]:
+    """The span cut into rows `first .. end - 1` that see the same images; blind rows left out."""
+    if not span.images:
+        return
+    borders = {span.context, span.context + span.length}
+    for image in span.images:
+        borders |= {p for p in (image.first, image.end) if min(borders) < p < max(borders)}
+    for first, end in pairwise(sorted(borders)):
+        seen = tuple(image for image in span.images if image.first <= first < image.end)
+        if seen:
+            yield span.start + first - span.context, span.start + end - span.context, seen
+
+
+def _heads(x: Tensor, head_dim: int) -> Tensor:
+    return cast(Tensor, x.unflatten(-1, (-1, head_dim)))
