@@ -91,6 +91,7 @@ _before = {name for name in sys.modules if name.split(".")[0] in _STAND_INS}
 _install()
 
 from llama_models.llama3 import args as args  # noqa: E402
+from llama_models.llama3 import model as text  # noqa: E402, F401
 from llama_models.llama3.multimodal import image_transform as image_transform  # noqa: E402
 from llama_models.llama3.multimodal import model as vision  # noqa: E402
 
