@@ -1,0 +1,318 @@
+"""The tasks: each function makes one document whose last message is the answer to learn.
+
+`held_names` and `held_words` put names and wordings on the side that training never sees.
+"""
+
+import json
+from random import Random
+
+from training.text import chat, maths
+from training.text import kinds as k
+from training.text.functions import Function
+from training.text.names import draw
+from training.text.prompt import ANSWER, CONTEXT, Document, start, tool_result, with_functions
+from training.text.values import Scene, number
+
+BUILTIN = ["brave_search", "wolfram_alpha"]
+
+
+def _form(rng: Random) -> str:
+    return rng.choices(["meta", "hf31", "plain", "hf32"], [0.6, 0.2, 0.1, 0.1])[0]
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def web_question(rng: Random, held_names: bool, held_words: bool, answerable: bool = False) -> tuple[str, str, k.Kind, Scene]:
+    """(question, query, kind, scene) of a random kind."""
+    while True:
+        kind = rng.choice(k.WEB)
+        if (answerable and not kind.sentences) or (held_words and not (kind.held_questions or kind.phrases)):
+            continue
+        break
+    scene = Scene(rng, held_names)
+    if held_words:
+        choices = [(q, None) for q in kind.held_questions] + [(f, p) for f in k.HELD_FRAMES for p in kind.phrases[:1]][: max(1, len(kind.held_questions))]
+        choices += [("What is {}?", p) for p in kind.held_phrases]
+        pick, phrase = rng.choice(choices)
+        template = pick.format(phrase) if phrase else pick
+    elif kind.phrases and (not kind.questions or rng.random() < 0.5):
+        template = rng.choice(k.FRAMES).format(rng.choice(kind.phrases))
+    else:
+        template = rng.choice(kind.questions)
+        extra = rng.random()
+        if extra < 0.06:
+            template = rng.choice(["Hi, ", "Hello, ", "Please tell me, ", "Can you tell me: ", "Hey, "]) + _lower_first(template) if template[0] != "{" else template
+        elif extra < 0.1:
+            template = _lower_first(template).rstrip("?.") if template[0] != "{" else template
+    question, query = scene(template), scene(kind.query)
+    if question[0].islower() and template[0] == "{" and rng.random() < 0.5:
+        question = question[0].upper() + question[1:] if question[0].isalpha() else question
+    return question, query, kind, scene
+
+
+def verbatim(rng: Random, held_names: bool, held_words: bool) -> tuple[str, str]:
+    """A plain request to search: the words after it are the query."""
+    words = [draw(rng.choice(["city", "person", "company", "thing", "place", "work", "country"]), rng, held_names)]
+    for _ in range(rng.randint(0, 3)):
+        words.insert(rng.randint(0, len(words)), rng.choice(k.NOUNS if rng.random() < 0.8 else ["in", "and", "for", "of", "near"]))
+    query = " ".join(words)
+    return rng.choice(k.HELD_VERBATIM if held_words else k.VERBATIM).format(query), query
+
+
+def call(tool: str, query: str) -> str:
+    return f'{tool}.call(query="{query}")'
+
+
+def _question(rng: Random, held_names: bool, held_words: bool, web: float = 0.68) -> tuple[str, str]:
+    pick = rng.random()
+    if pick < web:
+        question, query, _, _ = web_question(rng, held_names, held_words)
+        return question, call("brave_search", query)
+    if pick < web + 0.05:
+        question, query = verbatim(rng, held_names, held_words)
+        return question, call("brave_search", query)
+    question, query = maths.sample(rng, held_words)
+    return question, call("wolfram_alpha", query)
+
+
+def builtin_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    doc = start(rng, _form(rng), BUILTIN if rng.random() < 0.9 else BUILTIN[::-1], False, "You are a helpful assistant" if rng.random() < 0.4 else None)
+    if rng.random() < 0.07:
+        _small_talk(doc, rng)
+    question, answer = _question(rng, held_names, held_words)
+    doc.message("user", (question, CONTEXT))
+    doc.answer(answer, call=True)
+    return doc
+
+
+def _small_talk(doc: Document, rng: Random) -> None:
+    said, reply = rng.choice(chat.PAIRS)
+    doc.message("user", (said, CONTEXT))
+    doc.answer(reply, weight=CONTEXT)
+
+
+# --- sentences that answer, among sentences that do not ---------------------------------------
+
+
+def _generic_fact(rng: Random, held: bool) -> tuple[str, str, str]:
+    """(question, sentence, subject) of a fact of no known kind: 'The X of Y is Z.'"""
+    noun = rng.choice(k.NOUNS)
+    subject = draw(rng.choice(["city", "company", "person", "place", "team"]), rng, held)
+    value = rng.choice([draw(rng.choice(["city", "person", "company"]), rng, held), number(rng), rng.choice(k.NOUNS), rng.choice(["red", "green", "blue", "yellow", "black", "white"])])
+    return f"What is the {noun} of {subject}?", f"The {noun} of {subject} is {value}.", subject
+
+
+def evidence(rng: Random, held_names: bool, held_words: bool, few: bool = False) -> tuple[str, str, str, list[str]]:
+    """(question, query, answer, distractors)."""
+    if rng.random() < 0.15:
+        question, answer, subject = _generic_fact(rng, held_names)
+        others = []
+        for _ in range(rng.randint(1, 4)):
+            noun = rng.choice(k.NOUNS)
+            if f" {noun} " not in answer:
+                others.append(f"The {noun} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}.")
+        return question, question[8:-1], answer, others
+    question, query, kind, scene = web_question(rng, held_names, held_words, answerable=True)
+    answer = _sentence(scene(rng.choice(kind.sentences)))
+    entity = kind.query[kind.query.index("{") + 1 : kind.query.index("}")].rstrip("0123456789")
+    same = [o for o in k.WEB if o.sentences and o.query != kind.query and "{" + entity + "}" in o.query and "weather" not in o.query and "temperature" not in o.query]
+    others = []
+    for _ in range(rng.randint(0, 2 if few else 4)):
+        if same and rng.random() < 0.65:
+            other = rng.choice(same)
+            others.append(scene.fork("person", "n", "big", "d", "year", "noun", "currency", "weekday", "h")(rng.choice(other.sentences)) if entity != "person" else scene.fork("n", "year", "city", "day", "month", "job")(rng.choice(other.sentences)))
+            same = [o for o in same if o is not other]
+        else:
+            fresh = Scene(rng, held_names)
+            sentence = rng.choice(kind.sentences if rng.random() < 0.6 else rng.choice([o for o in k.WEB if o.sentences]).sentences)
+            others.append(fresh(sentence))
+    return question, query, answer, [o for o in map(_sentence, others) if o != answer]
+
+
+def _sentence(text: str) -> str:
+    return "T" + text[1:] if text.startswith("the ") else text
+
+
+def _mixed(rng: Random, answer: str, others: list[str]) -> list[str]:
+    sentences = [*others]
+    sentences.insert(rng.randint(0, len(sentences)), answer)
+    return sentences
+
+
+def tool_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    """Question, built-in call, result of the search or the computation, answer."""
+    form = _form(rng)
+    doc = start(rng, form, BUILTIN, False, "You are a helpful assistant" if rng.random() < 0.4 else None)
+    encoded = form.startswith("hf") or rng.random() < 0.4
+    if rng.random() < 0.15:
+        question, query = maths.sample(rng, held_words)
+        doc.message("user", (question, CONTEXT))
+        doc.answer(call("wolfram_alpha", query), call=True)
+        value = rng.choice([number(rng, 1, 99999), f"{number(rng, 0, 999)}.{number(rng, 1, 999)}", maths.polynomial(rng), f"x = {rng.randint(-99, 99)}"])
+        result = value if rng.random() < 0.5 else json.dumps({"query": query, "result": value})
+        tool_result(doc, rng, result, encoded)
+        doc.answer(f"The result is {value}.")
+        return doc
+    question, query, answer, others = evidence(rng, held_names, held_words, few=True)
+    doc.message("user", (question, CONTEXT))
+    doc.answer(call("brave_search", query), call=True)
+    sentences = _mixed(rng, answer, others)
+    shape = rng.random()
+    if shape < 0.45:
+        result = rng.choice([" ", "\n", " "]).join(sentences)
+    elif shape < 0.7:
+        result = json.dumps({"query": query, "results": sentences}, ensure_ascii=False)
+    elif shape < 0.85:
+        result = json.dumps([{"title": draw(rng.choice(["place", "company", "work"]), rng, held_names), "content": s} for s in sentences[:3]] if answer in sentences[:3] else [{"content": answer}], ensure_ascii=False)
+    else:
+        result = json.dumps({"answer": answer}, ensure_ascii=False)
+    tool_result(doc, rng, result, encoded)
+    doc.answer(answer)
+    return doc
+
+
+def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    """A text and a question about it; a tenth of the questions have no answer in it."""
+    question, _, answer, others = evidence(rng, held_names, held_words)
+    if others and rng.random() < 0.12:
+        sentences, reply = others, chat.NOT_IN_TEXT
+        sentences = [s for s in sentences if s != answer]
+    else:
+        sentences, reply = _mixed(rng, answer, others), answer
+    text = rng.choice([" ", " ", " ", "\n"]).join(sentences)
+    layout = rng.random()
+    form = rng.choices(["hf32", "none", "plain", "meta"], [0.5, 0.2, 0.15, 0.15])[0]
+    if layout < 0.12 and form in ("hf32", "plain"):
+        intro = rng.choice(["Answer from this text:\n\n", "Use this text to answer.\n\n", "Context:\n", ""])
+        doc = start(rng, form, [], False, intro + text)
+        doc.message("user", (question, CONTEXT))
+    else:
+        doc = start(rng, form, [], False)
+        if rng.random() < 0.05:
+            _small_talk(doc, rng)
+        content = rng.choice([
+            f"{text}\n\n{question}", f"{text}\n\n{question}", f"{text}\n{question}", f"{text} {question}", f"Context: {text}\n\nQuestion: {question}", f"Context:\n{text}\n\nQuestion: {question}",
+            f"{question}\n\n{text}", f"Text: {text}\nQuestion: {question}", f"Read this text: {text}\n\n{question}", f"Answer from the text.\n\n{text}\n\n{question}",
+            f"Answer the question from the text.\n\nText: {text}\n\nQuestion: {question}", f'"{text}"\n\n{question}', f"Passage: {text}\n\n{question}",
+        ])  # fmt: skip
+        doc.message("user", (content, CONTEXT))
+    doc.answer(reply)
+    return doc
+
+
+# --- custom functions --------------------------------------------------------------------------
+
+
+def _functions(rng: Random, held: bool) -> tuple[Function, list[dict], set[str], int]:
+    """The wanted function, all schemas in random order, its parameters that go unmentioned, style."""
+    avoid: set[str] = set()
+    wanted = Function(rng, held, avoid)
+    everything = [wanted]
+    for _ in range(rng.choices([0, 1, 2], [0.4, 0.42, 0.18])[0]):
+        avoid |= everything[-1].words
+        everything.append(Function(rng, held, avoid))
+    style = rng.randrange(15)
+    skip: set[str] = set()
+    if len(wanted.mentions) > 1 and rng.random() < 0.15:
+        skip = set(wanted.mentions[-1][0])
+    schemas = [f.schema(rng, style, skip if f is wanted else set()) for f in everything]
+    rng.shuffle(schemas)
+    return wanted, schemas, skip, style
+
+
+def function_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    wanted, schemas, skip, _ = _functions(rng, held_names)
+    request, arguments = wanted.request(rng, held_names, held_words, skip)
+    doc = start(rng, rng.choices(["hf32", "hf31", "meta", "plain"], [0.8, 0.1, 0.05, 0.05])[0], [], True)
+    with_functions(doc, rng, schemas, request)
+    doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False))
+    return doc
+
+
+def function_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    """A custom function's result, as an object or as text, told in a sentence."""
+    wanted, schemas, skip, _ = _functions(rng, held_names)
+    request, arguments = wanted.request(rng, held_names, held_words, skip)
+    doc = start(rng, "hf32", [], True)
+    with_functions(doc, rng, schemas[:1] if schemas[0]["function"]["name"] == wanted.name else schemas, request)
+    doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False), weight=CONTEXT)
+    encoded = rng.random() < 0.85
+    if rng.random() < 0.5:
+        keys = rng.sample([n for n in k.NOUNS if n not in wanted.noun], rng.randint(1, 3))
+        if rng.random() < 0.4:
+            keys[0] = wanted.noun.replace(" ", "_")
+        values = [rng.choice([int(number(rng)), draw(rng.choice(["city", "person", "company"]), rng, held_names), rng.choice(k.SKY), int(number(rng, 1, 99))]) for _ in keys]
+        tool_result(doc, rng, json.dumps(dict(zip(keys, values, strict=True)), ensure_ascii=False), encoded)
+        said = [f"the {key.replace('_', ' ')} is {value}" for key, value in zip(keys, values, strict=True)]
+        text = said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
+        doc.answer(text[0].upper() + text[1:] + ".")
+    else:
+        _, _, answer, _ = evidence(rng, held_names, False)
+        tool_result(doc, rng, answer, encoded)
+        doc.answer(answer)
+    return doc
+
+
+# --- talk, limits, copying -----------------------------------------------------------------------
+
+
+def talk(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    """Greetings, thanks, what it is, and what it cannot do."""
+    pick = rng.random()
+    pairs = chat.HELD_PAIRS if held_words else chat.PAIRS
+    if pick < 0.55:
+        tools = BUILTIN if rng.random() < 0.35 else []
+        doc = start(rng, _form(rng) if tools else rng.choice(["hf32", "none", "plain", "meta"]), tools, False)
+        said, reply = rng.choice(pairs)
+        if said.isascii() and rng.random() < 0.15:
+            said = said.lower().rstrip(".!")
+    elif pick < 0.9:
+        doc = start(rng, rng.choice(["hf32", "hf32", "none", "plain", "meta"]), [], False)
+        said, _ = _question(rng, held_names, held_words)
+        reply = chat.NO_TOOLS
+    else:
+        wanted, schemas, _, _ = _functions(rng, held_names)
+        doc = start(rng, "hf32", [], True)
+        if rng.random() < 0.6:
+            stray = Function(rng, held_names, set().union(*[set(s["function"]["name"].split("_")) for s in schemas]))
+            said, _ = stray.request(rng, held_names, held_words, set())
+            reply = chat.NO_FUNCTION
+        else:
+            said, reply = rng.choice(pairs)
+        with_functions(doc, rng, schemas, said)
+        doc.answer(reply)
+        return doc
+    doc.message("user", (said, CONTEXT))
+    doc.answer(reply)
+    return doc
+
+
+def copying(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    """Names and words repeated in new surroundings: the skill under every other task."""
+    doc = Document()
+    doc.special("begin_of_text")
+    names = [draw(rng.choice(["city", "person", "company", "thing", "work", "place", "team", "country"]), rng, held_names, real=0.15) for _ in range(rng.randint(3, 8))]
+    names += [number(rng, 1, 99999) if rng.random() < 0.5 else maths.polynomial(rng) for _ in range(rng.randint(0, 2))]
+    rng.shuffle(names)
+    doc.text(rng.choice([", ", " ", "\n", " and "]).join(names), 0.0)
+    for _ in range(rng.randint(2, 5)):
+        again = rng.sample(names, rng.randint(1, len(names)))
+        left, right = rng.choice([('"', '"'), (" ", "."), ('="', '")'), (' "', '",'), ("(", ")"), (" ", ","), ("\n", "\n"), (" the ", " of")])
+        for name in again:
+            doc.text(left + name + right, ANSWER)
+    doc.special("end_of_text")
+    return doc
+
+
+TASKS = {
+    "call": builtin_call, "function": function_call, "result": tool_answer, "function_result": function_answer,
+    "passage": passage, "talk": talk, "copy": copying,
+}  # fmt: skip
+
+
+def sample(task: str, rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    doc = TASKS[task](rng, held_names, held_words)
+    doc.task = task
+    return doc
