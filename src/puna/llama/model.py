@@ -19,10 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from puna import kernels
+from puna.errors import InvalidImage
 from puna.llama.batch import Batch, ImageView, Span
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig
+from puna.llama.images import PreparedImage
 from puna.llama.rope import rope_frequencies
+from puna.llama.vision import VisionEncoder, multi_modal_projector
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,9 @@ class Llama(nn.Module):
         self.model = Decoder(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
+        if config.vision:
+            self.vision_model = VisionEncoder(config.vision)
+            self.multi_modal_projector = multi_modal_projector(config.vision, config.hidden_size)
         # No buffer: `.to(dtype)` and `.to_empty()` must leave it fp32 and filled.
         self.frequencies = rope_frequencies(config)
 
@@ -208,6 +214,22 @@ class Llama(nn.Module):
         step = Step(batch.spans, cache.slots(batch.positions, batch.spans), cos, sin)
         x = self.model(batch.token_ids, step, sight_of(batch), cache, batch.logit_rows)
         return kernels.linear(x, self._head).float()
+
+    def encode_image(self, image: PreparedImage) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Keys and values for `ImageView`: one each per cross-attention layer,
+        [num_key_value_heads, num_tiles * num_patches, head_dim]. Raises `InvalidImage` when the
+        model has no eyes."""
+        if not self.config.vision:
+            raise InvalidImage("this model takes text only: send images to a vision model")
+        pixels = image.pixels.to(self.multi_modal_projector.weight.device)
+        tiles = self.vision_model(pixels, image.aspect_ratio_id, image.num_tiles)
+        features = self.multi_modal_projector(tiles[: image.num_tiles].flatten(0, 1))
+        looked = [
+            layer.cross_attn.keys_values(features)
+            for layer in self.model.layers
+            if isinstance(layer, CrossAttentionLayer)
+        ]
+        return tuple(keys for keys, _ in looked), tuple(values for _, values in looked)
 
     @property
     def _head(self) -> Tensor:
