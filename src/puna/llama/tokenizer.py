@@ -200,6 +200,11 @@ class Tokenizer:
                 f"the tokenizer has no token {name}: is this a Llama 3.1 or 3.2 checkpoint?"
             ) from None
 
+    @property
+    def special_names(self) -> tuple[str, ...]:
+        """All special tokens, those reserved included."""
+        return tuple(self._specials)
+
     def is_special(self, token_id: int) -> bool:
         return token_id in self._special_names
 
