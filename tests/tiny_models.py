@@ -28,6 +28,7 @@ UNTIED = LlamaConfig(
 )
 TIED = replace(
     UNTIED,
+    hidden_size=96,
     num_attention_heads=6,
     head_dim=20,
     rope_scaling=RopeScaling(factor=32),
