@@ -61,6 +61,8 @@ def tiny_llama(config: LlamaConfig, seed: int = 0) -> Llama:
             parameter.copy_(0.6 + 0.2 * noise)
         elif "norm" in name and name.endswith("weight"):
             parameter.copy_(1 + 0.2 * noise)
+        elif "embed_tokens" in name and config.tie_word_embeddings:
+            parameter.copy_(0.1 * noise)  # larger, and each token would predict itself
         elif "embed" in name or parameter.dim() < 2:
             parameter.copy_(0.5 * noise)
         else:
