@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     max_images: int = Field(default=16, ge=1, description="images a request, at most")
     max_image_pixels: int = Field(default=64_000_000, gt=0)
     allow_image_urls: bool = False
+    cors_origins: tuple[str, ...] = Field(
+        default=(), description="pages of other origins that may use the server; * = all"
+    )
 
     # models
     models_dir: Path | None = Field(default=None, description="searched before the hub's cache")
