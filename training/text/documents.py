@@ -8,7 +8,7 @@ from random import Random
 
 from training.text import chat, maths
 from training.text import kinds as k
-from training.text.functions import Function
+from training.text.functions import Function, search_tool
 from training.text.names import draw
 from training.text.prompt import ANSWER, CONTEXT, Document, start, tool_result, with_functions
 from training.text.values import Scene, number
@@ -223,12 +223,28 @@ def _functions(rng: Random, held: bool) -> tuple[Function, list[dict], set[str],
 
 
 def function_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+    doc = start(rng, rng.choices(["hf32", "hf31", "meta", "plain"], [0.8, 0.1, 0.05, 0.05])[0], [], True)
+    if rng.random() < 0.08:
+        _builtin_as_function(doc, rng, held_names, held_words)
+        return doc
     wanted, schemas, skip, _ = _functions(rng, held_names)
     request, arguments = wanted.request(rng, held_names, held_words, skip)
-    doc = start(rng, rng.choices(["hf32", "hf31", "meta", "plain"], [0.8, 0.1, 0.05, 0.05])[0], [], True)
     with_functions(doc, rng, schemas, request)
     doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False))
     return doc
+
+
+def _builtin_as_function(doc: Document, rng: Random, held_names: bool, held_words: bool) -> None:
+    search, compute = search_tool(rng)
+    if rng.random() < 0.6:
+        question, query, _, _ = web_question(rng, held_names, held_words)
+        schemas, name = [search] if rng.random() < 0.4 else [search, compute], "brave_search"
+    else:
+        question, query = maths.sample(rng, held_words)
+        schemas, name = [compute] if rng.random() < 0.4 else [search, compute], "wolfram_alpha"
+    rng.shuffle(schemas)
+    with_functions(doc, rng, schemas, question)
+    doc.answer(json.dumps({"name": name, "parameters": {"query": query}}, ensure_ascii=False))
 
 
 def function_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:

@@ -141,3 +141,14 @@ class Function:
         question = text.split()[0] in ("What", "Can", "Could", "Would")
         text += "?" if question else rng.choice([".", ".", ""])
         return text, {p[0]: values[p[0]] for p in self.parameters if p[0] not in skip}
+
+
+def search_tool(rng: Random) -> tuple[dict, dict]:
+    """The built-in tools offered as functions, as the 3.2 template does: (brave_search, wolfram_alpha) schemas."""
+    style = rng.random()
+    parameter = {"type": "string"} if style < 0.3 else {"type": "string", "description": rng.choice(["What to search for", "The query", "The search query"])}
+    both = []
+    for name, ways in (("brave_search", ["Search the web", "Search the web.", "Search the web with Brave", "Web search"]), ("wolfram_alpha", ["Compute an answer", "Answer a question of mathematics", "Calculate with Wolfram Alpha", "Mathematics and units"])):
+        parameters = {"type": "object", "properties": {"query": parameter}, "required": ["query"]}
+        both.append({"type": "function", "function": {"name": name, "description": rng.choice(ways), "parameters": parameters}})
+    return both[0], both[1]

@@ -68,7 +68,7 @@ SYSTEMS = [
     *HELPFUL, *HELPFUL, "You are a helpful AI assistant.", "You are an assistant.", "You are a helpful assistant that answers questions.", "Answer briefly.", "Be brief.",
     "You are a friendly assistant.", "You answer questions with the help of tools.", "You are a helpful assistant. Answer in one sentence.", "Help the user.", "You are cria.",
     "You are a helpful and honest assistant.", "You are a helpful assistant with tool calling capabilities. When you receive a tool call response, use the output to format an answer to the original question.",
-    "You are a travel agent.", "You are a support agent for a shop.", "You are a careful research assistant.", "You help students.", "",
+    "You are a travel agent.", "You are a support agent for a shop.", "You are a careful research assistant.", "You help students.", "", "", "", "", "",
 ]  # fmt: skip
 
 
@@ -91,7 +91,8 @@ def start(rng: Random, form: str, builtin: list[str], functions: bool, system: s
         if builtin:
             block += tools + "\n"
         block += f"Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system}"
-    doc.message("system", (block.strip() if form != "meta" else block, SILENT))
+    if block:
+        doc.message("system", (block, SILENT))
     return doc
 
 

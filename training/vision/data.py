@@ -1,0 +1,233 @@
+"""Pictures and talk -> arrays for one training step.
+
+A row is one picture with several conversations about it, laid end to end: they share the prefix (the
+system message and the image) and are hidden from one another, so each is what it would be alone,
+while the picture is encoded once. Prompts are those that `puna.llama.prompt` renders for a vision
+model. It knows no network.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from puna.llama.config import VisionConfig
+from puna.llama.images import tile_image
+from training.vision import photos, scenes, talk
+from training.vision.photos import Photo
+from training.vision.scenes import COLOURS, SHAPES, Scene
+
+ROW = 160
+IGNORE = -100
+# What a patch shows, for the helper losses that teach the encoder where things are.
+PATCH_COLOURS = list(dict.fromkeys([*COLOURS, *scenes.BACKGROUNDS, *photos.NAMES]))
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Words:
+    """The tokenizer, with specials that only this code can write."""
+
+    def __init__(self, path: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(path))
+        self.vocab_size = self.tokenizer.token_to_id("<|image|>")
+        self.encode = lru_cache(100_000)(self._encode)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def special(self, name: str) -> int:
+        return self.tokenizer.token_to_id(f"<|{name}|>")
+
+    def header(self, role: str) -> list[int]:
+        return [
+            self.special("start_header_id"), *self.encode(role), self.special("end_header_id"), *self.encode("\n\n"),
+        ]  # fmt: skip
+
+    def prefix(self, system: str) -> list[int]:
+        ids = [self.special("begin_of_text")]
+        if system:
+            ids += [*self.header("system"), *self.encode(system), self.special("eot_id")]
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+
+@dataclass
+class Row:
+    """One row's arrays; see `Batch` for their meaning."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
+    sees: list[bool] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+
+    def add(self, ids: list[int], wanted: list[bool], branch: int, start: int, image: int, seen: bool) -> bool:
+        """Appends ids; the wanted ones are learned from the token before. Returns whether the
+        image has been seen by the end."""
+        for offset, token in enumerate(ids):
+            seen = seen or token == image
+            if wanted[offset]:
+                self.targets[-1] = token
+            self.tokens.append(token)
+            self.positions.append(start + offset)
+            self.branches.append(branch)
+            self.sees.append(seen)
+            self.targets.append(IGNORE)
+        return seen
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`pixels` [B, 4, 3, S, S]; `ratio`, `tiles` [B]; the rest [B, ROW]. `colour` and `shape`
+    [B, 4, patches] and `cell` likewise are what each patch shows (IGNORE where there is none)."""
+
+    pixels: torch.Tensor
+    ratio: torch.Tensor
+    tiles: torch.Tensor
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    branches: torch.Tensor
+    sees: torch.Tensor
+    targets: torch.Tensor
+    colour: torch.Tensor
+    shape: torch.Tensor
+    cell: torch.Tensor
+
+
+def picture(rng: Random, held: bool | None = False) -> tuple[Image.Image, Image.Image | None, Scene | Photo]:
+    if rng.random() < 0.14:
+        image, photo = photos.sample(rng)
+        return through_jpeg(rng, image), None, photo
+    scene = scenes.sample(rng, held)
+    image, where = scenes.draw(scene)
+    return through_jpeg(rng, image), where, scene
+
+
+def through_jpeg(rng: Random, image: Image.Image) -> Image.Image:
+    if rng.random() < 0.75:
+        return image
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=rng.randint(40, 95))
+    return Image.open(file).convert("RGB")
+
+
+def labels(
+    image: Image.Image, where: Image.Image | None, subject: Scene | Photo, config: VisionConfig, ratio: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(colour, shape, cell) of every patch, [max_num_tiles, patches] each."""
+    size, patch = config.image_size, config.patch_size
+    side = size // patch
+    rows, columns = config.supported_aspect_ratios[ratio - 1]
+    out = np.full((3, config.max_num_tiles, side * side), IGNORE)
+    if where is None:
+        return out[0], out[1], out[2]
+    assert isinstance(subject, Scene)
+    from puna.llama.images import fit_canvas
+
+    height, width = fit_canvas(image.height, image.width, rows * size, columns * size, size)
+    inside = np.full((rows * size, columns * size), 255, np.uint8)
+    inside[:height, :width] = np.asarray(where.resize((width, height), Image.Resampling.NEAREST))
+    patches = inside.reshape(rows, side, patch, columns, side, patch).transpose(0, 3, 1, 4, 2, 5)
+    patches = patches.reshape(rows * columns, side * side, patch * patch)
+    things = subject.things
+    shares = np.stack([(patches == i).mean(-1) for i in range(len(things) + 1)], -1)
+    seen = (patches != 255).mean(-1)
+    best = shares[..., 1:].argmax(-1) if things else np.zeros(shares.shape[:2], int)
+    covered = shares[..., 1:].max(-1) > 0.12 if things else np.zeros(shares.shape[:2], bool)
+    colours = np.array([PATCH_COLOURS.index(t.colour) for t in things] + [0])
+    shapes = np.array([1 + SHAPES.index(t.shape) for t in things] + [0])
+    cells = np.array([t.row * 3 + t.column for t in things] + [0])
+    ground = PATCH_COLOURS.index(subject.background)
+    used = slice(0, rows * columns)
+    out[0, used] = np.where(covered, colours[best], np.where(seen > 0.3, ground, IGNORE))
+    out[1, used] = np.where(covered, shapes[best], 0)
+    out[2, used] = np.where(covered, cells[best], IGNORE)
+    return out[0], out[1], out[2]
+
+
+class Maker:
+    """Makes batches, the same ones for the same seed."""
+
+    def __init__(self, words: Words, config: VisionConfig, describe: float = 0.22) -> None:
+        self.words, self.config, self.describe = words, config, describe
+        self.image = words.vocab_size
+
+    def row(self, rng: Random, subject: Scene | Photo) -> Row:
+        words, row = self.words, Row()
+        eot = words.special("eot_id")
+        system = rng.choice(talk.SYSTEMS) if rng.random() < 0.62 else ""
+        form = rng.random()
+        images_first = form < 0.9
+        no_image = form > 0.97
+        if no_image:
+            date = f"{rng.randint(1, 31):02d} {rng.choice(MONTHS)} {rng.randint(2024, 2028)}"
+            system = f"Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system}".strip()
+        prefix = words.prefix(system)
+        user = words.header("user")
+        if images_first:
+            prefix += [*user, self.image]
+        seen = row.add(prefix, [False] * len(prefix), 0, 0, self.image, False)
+        branch = misses = 0
+        while misses < 2:
+            ids: list[int] = []
+            wanted: list[bool] = []
+            for turn in range(2 if rng.random() < 0.15 else 1):
+                if no_image:
+                    asked, answer = rng.choice(talk.GREETINGS + talk.DESCRIBE), talk.NO_IMAGE
+                elif (branch == 0 and turn == 0) or rng.random() < self.describe:
+                    asked, answer = rng.choice(talk.DESCRIBE), talk.describe(subject)
+                else:
+                    _, asked, answer = talk.question(subject, rng)
+                if turn or not images_first:
+                    ids += user
+                ids += words.encode(asked)
+                if not turn and not images_first and not no_image:
+                    ids += [self.image]
+                ids += [eot, *words.header("assistant")]
+                wanted += [False] * (len(ids) - len(wanted))
+                ids += [*words.encode(answer), eot]
+                wanted += [True] * (len(ids) - len(wanted))
+            if len(row.tokens) + len(ids) > ROW:
+                misses += 1
+                continue
+            branch += 1
+            row.add(ids, wanted, branch, len(prefix), self.image, seen)
+        spare = ROW - len(row.tokens)
+        row.tokens += [eot] * spare
+        row.positions += [0] * spare
+        row.branches += [-1] * spare
+        row.sees += [False] * spare
+        row.targets += [IGNORE] * spare
+        return row
+
+    def batch(self, seed: int, size: int) -> Batch:
+        rng = Random(seed)
+        rows: list[Row] = []
+        pixels, ratios, tiles, patch_labels = [], [], [], []
+        for _ in range(size):
+            image, where, subject = picture(rng)
+            prepared = tile_image(image, self.config)
+            pixels.append(prepared.pixels)
+            ratios.append(prepared.aspect_ratio_id)
+            tiles.append(prepared.num_tiles)
+            patch_labels.append(labels(image, where, subject, self.config, prepared.aspect_ratio_id))
+            rows.append(self.row(rng, subject))
+        colour, shape, cell = (torch.from_numpy(np.stack(kind)) for kind in zip(*patch_labels, strict=True))
+
+        def gather(name: str) -> torch.Tensor:
+            return torch.tensor([getattr(row, name) for row in rows])
+
+        return Batch(
+            torch.stack(pixels), torch.tensor(ratios), torch.tensor(tiles), gather("tokens"), gather("positions"),
+            gather("branches"), gather("sees"), gather("targets"), colour, shape, cell,
+        )  # fmt: skip
