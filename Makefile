@@ -1,0 +1,55 @@
+# Two words to begin with: `make demo` and `make test`. The environment is .venv, and nothing else
+# on the machine is touched. The second time is quick: stamps remember what is installed.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name) 2>/dev/null)))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test check unit format clean
+
+help:
+	@echo "make demo     set everything up, run the two lesson programs on the embedded models"
+	@echo "make test     all tests"
+	@echo "make check    format, lint, types, floors and unit tests: what every change must pass"
+	@echo "make format   put the code in form"
+	@echo "make clean    remove .venv and caches"
+
+demo: .venv/.demo
+	@$(BIN)/python examples/demo.py
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+unit: .venv/.dev
+	$(BIN)/python -m pytest tests/unit
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "puna: no Python found; install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "puna: $(PYTHON) is too old; Puna needs Python 3.11 or newer (make PYTHON=...)"; exit 1; }
+	@echo "Making the environment in .venv with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Puna and what the demo needs into .venv (a few minutes the first time) ..."
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing Puna and its development tools into .venv (a few minutes the first time) ..."
+	@$(PIP) -e '.[dev]'
+	@touch .venv/.demo $@

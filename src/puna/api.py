@@ -1,0 +1,248 @@
+"""`import puna`: a model by name, and conversations with it, whole or streamed, sync and async.
+
+It knows what can be opened (a path, a catalog name, an address) and no more of models than
+`ChatModel` says. The async methods are the real ones; the sync ones run them on a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, cast, get_args
+
+from puna.chat import (
+    ChatEvent,
+    ChatModel,
+    ChatRequest,
+    Image,
+    Message,
+    ModelCard,
+    Reply,
+    Role,
+    Sampling,
+    Text,
+    TextDelta,
+    ToolSpec,
+    collect,
+)
+from puna.errors import InvalidValue
+
+T = TypeVar("T")
+MessageLike: TypeAlias = Message | Mapping[str, Any]
+Conversation: TypeAlias = str | Sequence[MessageLike]
+
+
+def load(name: str = "cria-text", **options: Any) -> Model:
+    """A model to talk to.
+
+    `name` is a path (an HF or Meta folder, a GGUF file), a catalog name (`puna models` lists them),
+    an embedded model, or the http address of a server. `options` are settings: `device="cpu"`,
+    `dtype="bfloat16"`, `max_context=4096`, `kv_memory=2**30` ... Raises `StartupError`.
+    """
+    from puna.opening import open_model, settings_from
+
+    return Model(open_model(name, settings_from(options)))
+
+
+def image(source: str | Path | bytes) -> Image:
+    """An image for a message: the path of a file, or its bytes. Raises OSError."""
+    return Image(source if isinstance(source, bytes) else Path(source).read_bytes())
+
+
+class Model:
+    """A `ChatModel` with the manners of a library: `model.chat("Hello").text`.
+
+    A conversation is a string, or a list of messages: `{"role": "user", "content": "Hello"}`, where
+    content may be a list of strings and images (`puna.image("dog.jpg")`). `sampling` takes the
+    fields of `Sampling`: temperature, top_p, seed, max_tokens, stop ... Raises `RequestError`.
+    """
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+        self._thread = LoopThread()
+
+    @property
+    def card(self) -> ModelCard:
+        return self._model.card
+
+    def chat(
+        self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
+    ) -> Reply:
+        """The whole answer: its `text`, `tool_calls`, `reason` and `usage`."""
+        return self._thread.run(self.achat(messages, tools=tools, **sampling))
+
+    def stream(
+        self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
+    ) -> Iterator[str]:
+        """The answer's text, piece by piece."""
+        for event in self.events(messages, tools=tools, **sampling):
+            if isinstance(event, TextDelta):
+                yield event.text
+
+    def events(
+        self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
+    ) -> Iterator[ChatEvent]:
+        """The answer as events: text, tool calls, and last `Finished`."""
+        return self._thread.iterate(self.aevents(messages, tools=tools, **sampling))
+
+    async def achat(
+        self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
+    ) -> Reply:
+        """`chat` for async programs."""
+        return await collect(self.aevents(messages, tools=tools, **sampling))
+
+    async def astream(
+        self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
+    ) -> AsyncGenerator[str, None]:
+        """`stream` for async programs."""
+        async for event in self.aevents(messages, tools=tools, **sampling):
+            if isinstance(event, TextDelta):
+                yield event.text
+
+    def aevents(
+        self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """`events` for async programs."""
+        return self._model.stream(
+            ChatRequest(
+                messages=conversation(messages),
+                tools=tuple(tools),
+                sampling=sampling_from(sampling),
+            )
+        )
+
+
+def conversation(messages: Conversation) -> tuple[Message, ...]:
+    """What callers write as what models read. Raises `InvalidValue`."""
+    if isinstance(messages, str):
+        return (Message("user", (Text(messages),)),)
+    if not messages:
+        raise InvalidValue("messages is empty; expected at least one message", param="messages")
+    return tuple(_message(each, f"messages[{index}]") for index, each in enumerate(messages))
+
+
+def sampling_from(fields: Mapping[str, Any]) -> Sampling:
+    """`Sampling` from keyword arguments. Raises `InvalidValue` naming the one that is wrong."""
+    known = Sampling.__dataclass_fields__
+    for name in fields:
+        if name not in known:
+            raise InvalidValue(
+                f"{name} is no sampling parameter; known are {', '.join(known)}", param=name
+            )
+    fields = {name: value for name, value in fields.items() if value is not None}
+    if isinstance(fields.get("stop"), str):
+        fields = {**fields, "stop": (fields["stop"],)}
+    if "stop" in fields:
+        fields = {**fields, "stop": tuple(fields["stop"])}
+    for name, (low, high, kind) in _RANGES.items():
+        value = fields.get(name, low)
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            wanted = "a whole number" if kind is int else "a number"
+            span = f"from {low} to {high}" if high != _ANY else f"of at least {low}"
+            raise InvalidValue(f"{name} is {value!r}; expected {wanted} {span}", param=name)
+    return Sampling(**fields)
+
+
+_ANY = 2**63 - 1
+_RANGES: dict[str, tuple[float, float, Any]] = {
+    "temperature": (0, 2, int | float),
+    "top_p": (0, 1, int | float),
+    "top_k": (1, _ANY, int),
+    "max_tokens": (1, _ANY, int),
+    "seed": (-_ANY - 1, _ANY, int),
+    "frequency_penalty": (-2, 2, int | float),
+    "presence_penalty": (-2, 2, int | float),
+    "top_logprobs": (0, 20, int),
+}
+
+
+def _message(each: MessageLike, where: str) -> Message:
+    if isinstance(each, Message):
+        return each
+    if not isinstance(each, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidValue(
+            f'{where} is a {type(each).__name__}; expected a dict like {{"role": "user", '
+            '"content": "Hello"} or a puna.Message',
+            param=where,
+        )
+    known = ("role", "content", "tool_calls", "tool_call_id")
+    for name in each:
+        if name not in known:
+            raise InvalidValue(
+                f"{where}.{name} is unknown; known are {', '.join(known)}", param=where
+            )
+    role = each.get("role")
+    if role not in get_args(Role):
+        raise InvalidValue(
+            f"{where}.role is {role!r}; expected one of {', '.join(get_args(Role))}",
+            param=f"{where}.role",
+        )
+    content = each.get("content")
+    parts = [] if content is None else [content] if isinstance(content, str | Image) else content
+    return Message(
+        role=cast("Role", role),
+        content=tuple(_part(part, f"{where}.content") for part in parts),
+        tool_calls=tuple(each.get("tool_calls") or ()),
+        tool_call_id=each.get("tool_call_id"),
+    )
+
+
+def _part(part: object, where: str) -> Text | Image:
+    if isinstance(part, str):
+        return Text(part)
+    if isinstance(part, Text | Image):
+        return part
+    raise InvalidValue(
+        f"{where} holds a {type(part).__name__}; expected strings and images (puna.image(path))",
+        param=where,
+    )
+
+
+class LoopThread:
+    """An event loop on a thread of its own, so that sync callers need none, nor mind one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; Ctrl-C cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
+        """The items of `stream`; leaving the loop early closes it, which stops the work."""
+
+        async def following() -> tuple[T] | None:
+            try:
+                return (await anext(stream),)
+            except StopAsyncIteration:
+                return None
+
+        try:
+            while (item := self.run(following())) is not None:
+                yield item[0]
+        finally:
+            self.run(stream.aclose())
+
+    def close(self) -> None:
+        """Stop the thread. What runs on it must have ended."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._loop = None
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(
+                    target=self._loop.run_forever, name="puna-api", daemon=True
+                ).start()
+            return self._loop

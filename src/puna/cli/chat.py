@@ -1,0 +1,226 @@
+"""`puna chat`: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from puna.cli.options import Device, Dtype, MaxContext
+
+if TYPE_CHECKING:
+    from puna.api import Model
+    from puna.chat import Image, Message
+
+HELP = """\
+/image FILE    show a picture with your next message; again for more
+/system TEXT   begin anew, with TEXT as the system message; without TEXT, say what it is
+/reset         begin anew, with the same system message
+/save FILE     write the conversation to FILE as text
+/help          this list
+/quit          end, as Ctrl-D does
+A line that ends with \\ goes on in the next. Ctrl-C stops an answer."""
+
+
+def chat(
+    model: Annotated[
+        str, typer.Argument(help="Path, catalog name, http address or embedded model.")
+    ] = "cria-text",
+    system: Annotated[
+        str | None, typer.Option("--system", "-s", help="The system message.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 (always the same) to 2.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer, at most.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    max_context: MaxContext = None,
+) -> int:
+    """Talk to a model. Each line is a message; /help lists what else there is."""
+    from puna.api import Model, sampling_from
+    from puna.cli.terminal import loading
+    from puna.opening import settings_from
+
+    sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
+    sampling_from(sampling)  # Wrong values are told before a model is loaded.
+    settings = settings_from({"device": device, "dtype": dtype, "max_context": max_context})
+    conversation = Conversation(Model(loading(model, settings)), system=system, sampling=sampling)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with _line_editing():
+            print(f"{conversation.name}. Ctrl-D ends, /help lists what else there is.")
+            _converse(conversation, _typed)
+    else:
+        _converse(conversation, _piped)
+    return 0
+
+
+class Conversation:
+    """The state of a chat: messages so far, pictures that wait for the next one."""
+
+    def __init__(
+        self, model: Model, *, system: str | None = None, sampling: dict[str, Any]
+    ) -> None:
+        self._model = model
+        self._sampling = sampling
+        self._system = system
+        self._turns: list[Message] = []
+        self._pictures: list[Image] = []
+
+    @property
+    def name(self) -> str:
+        return self._model.card.name
+
+    def answer(self, line: str) -> Iterator[str]:
+        """The pieces of the answer to `line`; what was said is kept even if it is cut short.
+
+        A question that fails leaves the conversation as it was, its pictures included.
+        """
+        from puna.chat import message
+
+        question = message("user", *self._pictures, line)
+        pieces: list[str] = []
+        try:
+            for piece in self._model.stream([*self._messages(), question], **self._sampling):
+                pieces.append(piece)
+                yield piece
+        finally:
+            if pieces:
+                self._turns += [question, message("assistant", "".join(pieces))]
+                self._pictures = []
+
+    def command(self, line: str) -> str | None:
+        """Do what a line that begins with / says; what to tell the user. None means: end."""
+        name, _, rest = line.partition(" ")
+        commands: dict[str, Callable[[str], str | None]] = {
+            "/image": self._image,
+            "/system": self._set_system,
+            "/reset": self._reset,
+            "/save": self._save,
+            "/help": lambda _: HELP,
+            "/quit": lambda _: None,
+            "/exit": lambda _: None,
+        }
+        if name not in commands:
+            return f"there is no {name}; /help lists what there is"
+        return commands[name](rest.strip())
+
+    def _messages(self) -> list[Message]:
+        from puna.chat import message
+
+        head = [] if self._system is None else [message("system", self._system)]
+        return [*head, *self._turns]
+
+    def _image(self, rest: str) -> str:
+        from puna.cli.terminal import read_image
+        from puna.errors import StartupError
+
+        if not rest:
+            return "which one? /image FILE"
+        try:
+            self._pictures.append(read_image(Path(rest.strip("'\""))))
+        except StartupError as error:
+            return error.message
+        if "image" not in self._model.card.modalities:
+            self._pictures.pop()
+            return f"{self.name} sees no pictures; a vision model does: puna chat cria-vision"
+        waiting = len(self._pictures)
+        return f"{waiting} picture{'s' * (waiting > 1)} will go with your next message"
+
+    def _set_system(self, rest: str) -> str:
+        if not rest:
+            return "no system message" if self._system is None else self._system
+        self._system = rest
+        return self._reset("")
+
+    def _reset(self, rest: str) -> str:
+        self._turns = []
+        self._pictures = []
+        return "begun anew"
+
+    def _save(self, rest: str) -> str:
+        if not rest:
+            return "where to? /save FILE"
+        lines = [f"{each.role}: {each.text}" for each in self._messages()]
+        path = Path(rest).expanduser()
+        try:
+            # A file that is there already is somebody's.
+            with path.open("x", encoding="utf-8") as file:
+                file.write("\n\n".join(lines) + "\n")
+        except OSError as error:
+            return f"cannot write {path}: {(error.strerror or str(error)).lower()}"
+        return f"{len(lines)} messages are in {path}"
+
+
+def _converse(conversation: Conversation, read: Callable[[], str]) -> None:
+    from puna.cli.terminal import printable
+    from puna.errors import PunaError
+
+    while True:
+        try:
+            line = _whole(read)
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            print()
+            continue
+        if not line.strip():
+            continue
+        if line.startswith("/"):
+            told = conversation.command(line)
+            if told is None:
+                return
+            print(told)
+            continue
+        try:
+            for piece in conversation.answer(line):
+                print(printable(piece), end="", flush=True)
+            print("\n" if sys.stdin.isatty() else "")
+        except KeyboardInterrupt:
+            print(" ...")
+        except PunaError as error:
+            print(f"puna: {error.message}", file=sys.stderr)
+
+
+def _whole(read: Callable[[], str]) -> str:
+    line = read()
+    while line.endswith("\\"):
+        line = line[:-1] + "\n" + read()
+    return line
+
+
+def _typed() -> str:
+    return input("\001\033[1;36m\002> \001\033[0m\002")
+
+
+def _piped() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line.rstrip("\n")
+
+
+@contextmanager
+def _line_editing() -> Generator[None]:
+    """Arrow keys and a history that lasts, where this Python has readline."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    from puna.settings import environment
+
+    state = environment().get("XDG_STATE_HOME") or "~/.local/state"
+    file = Path(state).expanduser() / "puna" / "history"
+    with suppress(OSError):
+        readline.read_history_file(file)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(file)

@@ -1,0 +1,63 @@
+"""Options that several commands share, and the reading of sizes and aliases.
+
+It knows typer; what an option means is settings' business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def size(text: str) -> int:
+    """`4GiB`, `512MB`, `2G` or plain bytes -> bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size; expected bytes, or like 512MB or 4GiB")
+    number, unit, binary = match.groups()
+    factor = 1024 ** "_kmgt".index(unit.lower()) if unit and binary else _UNITS[unit.lower()]
+    return int(float(number) * factor)
+
+
+def aliases(pairs: Iterable[str]) -> dict[str, str]:
+    """`NAME=MODEL` ... -> a mapping."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, model = (part.strip() for part in pair.partition("="))
+        if not (name and sign and model):
+            raise typer.BadParameter(f"--alias {pair!r}: expected NAME=MODEL")
+        found[name] = model
+    return found
+
+
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute: auto, cpu or cuda.", show_default="auto")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="auto, float32, bfloat16 or float16.", show_default="auto"),
+]
+MaxContext = Annotated[
+    int | None,
+    typer.Option(
+        help="Tokens that prompt and answer may have together.", show_default="the model's"
+    ),
+]
+KvMemory = Annotated[
+    int | None,
+    typer.Option(
+        help="Memory for keys and values, like 4GiB.",
+        parser=size,
+        metavar="SIZE",
+        show_default="what is free",
+    ),
+]
+Alias = Annotated[
+    list[str] | None,
+    typer.Option(help="Let NAME reach MODEL too; may be given again.", metavar="NAME=MODEL"),
+]

@@ -1,0 +1,95 @@
+"""What commands say and show on a terminal, and how they read pictures.
+
+Words about Puna go to stderr, so that stdout holds answers alone. It knows no command.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from puna.errors import StartupError
+
+if TYPE_CHECKING:
+    from puna.chat import ChatModel, Image
+    from puna.settings import Settings
+
+
+def say(line: str) -> None:
+    """One line about Puna itself."""
+    print(f"puna: {line}", file=sys.stderr, flush=True)
+
+
+def loading(name: str, settings: Settings) -> ChatModel:
+    """Open a model, with a sign of life while it takes time."""
+    from puna.opening import open_model
+
+    with busy(f"loading {name}"):
+        return open_model(name, settings)
+
+
+def open_all(names: Sequence[str], settings: Settings) -> dict[str, ChatModel]:
+    """Open several models, each under the name that requests use. Raises `StartupError`."""
+    from puna.opening import model_name
+
+    models: dict[str, ChatModel] = {}
+    for name in names:
+        if model_name(name) in models:
+            raise StartupError(f"two models would answer to {model_name(name)!r}; leave one out")
+        models[model_name(name)] = loading(name, settings)
+    return models
+
+
+@contextmanager
+def busy(what: str) -> Generator[None]:
+    """A spinner on a terminal; nothing where stderr is a file."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} ..."):
+        yield
+
+
+@contextmanager
+def timed() -> Generator[list[float]]:
+    """A list that holds the seconds that passed, once the block has ended."""
+    seconds: list[float] = []
+    start = time.perf_counter()
+    yield seconds
+    seconds.append(time.perf_counter() - start)
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal (escape sequences, bells), if stdout is one."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(each for each in text if each in "\n\t" or each.isprintable())
+
+
+def read_image(path: Path) -> Image:
+    """The picture in a file. Raises `StartupError` where there is none."""
+    from puna.chat import Image
+
+    try:
+        return Image(path.expanduser().read_bytes())
+    except OSError as error:
+        raise StartupError(f"cannot read the image {path}: {_reason(error)}") from error
+
+
+def gigabytes(count: float) -> str:
+    """Bytes for people: 512 B, 34 MB, 1.2 GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            number = count / factor
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
