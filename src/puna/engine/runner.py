@@ -1,0 +1,111 @@
+"""A plan -> one ragged batch -> sampled ids. It knows no waiting, no pages' owners and no threads.
+
+What differs between models and devices ends here: the scheduler above sees numbers, the model below
+sees a `Batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ordered
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from puna.engine.images import ImageStore
+from puna.engine.sampler import Row, sample
+from puna.engine.scheduler import Work
+from puna.engine.sequence import Emitted, EncodableImage, Sequence
+from puna.llama.batch import Batch, ImageView, Span
+
+EncodedImage = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+
+
+class Model(Protocol):
+    """What the runner needs of `Llama`; `cache` and images are the model's own affair."""
+
+    def forward(self, batch: Batch, cache: Any) -> Tensor:
+        """[k, vocab] fp32, a row for each of `batch.logit_rows`."""
+        ...
+
+    def encode_image(self, image: Any) -> EncodedImage:
+        """Cross-attention keys and values, one of each per layer."""
+        ...
+
+
+class Runner:
+    """Runs `model` on `device`; `images` are where the scheduler says they are."""
+
+    def __init__(
+        self,
+        model: Model,
+        cache: Any,
+        images: ImageStore[EncodedImage],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = model
+        self.cache = cache
+        self.images = images
+        self.device = torch.device(device)
+
+    @torch.inference_mode()
+    def run(self, plan: Ordered[Work]) -> list[Emitted | Exception | None]:
+        """For each work its next token, `None` if it has not caught up, or why it failed. Raises
+        what the model raises: then nothing of the plan is done, and running it again is safe."""
+        if not plan:
+            return []
+        logits = self.model.forward(self._batch(plan), self.cache)
+        sampling = [work.sequence for work in plan if work.samples]
+        chosen = iter(sample(logits, [_row(sequence) for sequence in sampling]))
+        return [next(chosen) if work.samples else None for work in plan]
+
+    @torch.inference_mode()
+    def encode(self, image: EncodableImage) -> EncodedImage:
+        return self.model.encode_image(image)
+
+    def _batch(self, plan: Ordered[Work]) -> Batch:
+        token_ids: list[int] = []
+        positions: list[int] = []
+        spans: list[Span] = []
+        logit_rows: list[int] = []
+        for work in plan:
+            sequence, start = work.sequence, len(token_ids)
+            first, end = sequence.computed, sequence.computed + work.count
+            token_ids.extend(sequence.tokens[first:end])
+            positions.extend(range(first, end))
+            spans.append(
+                Span(
+                    start=start,
+                    length=work.count,
+                    context=first,
+                    pages=self._page_numbers(sequence),
+                    images=self._views(sequence, first, end),
+                )
+            )
+            if work.samples:
+                logit_rows.append(len(token_ids) - 1)
+        return Batch(
+            token_ids=self._tensor(token_ids),
+            positions=self._tensor(positions),
+            spans=tuple(spans),
+            logit_rows=self._tensor(logit_rows),
+        )
+
+    def _views(self, sequence: Sequence, first: int, end: int) -> tuple[ImageView, ...]:
+        views: list[ImageView] = []
+        for seen in sequence.images:
+            if seen.first < end and first < seen.end:
+                keys, values = self.images.get(seen.image)
+                views.append(ImageView(keys, values, seen.first, seen.end))
+        return tuple(views)
+
+    def _page_numbers(self, sequence: Sequence) -> Tensor:
+        # a copy: the sequence's own array grows, and a view of it must not
+        return torch.frombuffer(sequence.pages, dtype=torch.int64).clone().to(self.device)
+
+    def _tensor(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
+
+def _row(sequence: Sequence) -> Row:
+    return Row(sequence.sampling, sequence.seed, sequence.counts, sequence.generated)

@@ -1,0 +1,132 @@
+"""Logits -> token ids: a plain function of rows and what each row asked for.
+
+It knows no sequences, no batch and no state: a row's token depends on its own logits, parameters,
+seed and position alone, so the company that it has in a batch cannot change it.
+
+`_bent` is the one place where logits are changed before a token is chosen; a grammar's mask belongs
+there. Log probabilities are those of the model itself, before bias, penalties, temperature and
+cuts, as OpenAI gives them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from puna.engine.sequence import Emitted, SamplingParams
+from puna.errors import EngineFailed
+
+_SHORTLIST = 1024  # sorting the whole vocabulary costs more than all else here; few rows need it
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What decides a row's token beside its logits: `counts` of the tokens generated so far, which
+    the penalties look at, and `index`, how many they are."""
+
+    sampling: SamplingParams
+    seed: int
+    counts: Mapping[int, int]
+    index: int
+
+
+def sample(logits: Tensor, rows: Sequence[Row]) -> list[Emitted | Exception]:
+    """A token for each row of `logits` [rows, vocab] fp32, or why there is none.
+
+    A row that fails (say, its logits are NaN) leaves the others alone.
+    """
+    best = logits.argmax(dim=-1)  # the lowest id of those that tie
+    peaks = logits.gather(1, best[:, None])[:, 0]  # argmax counts NaN as the greatest
+    greedy, healthy = _listed(best), _listed(peaks.isfinite())
+    chosen: list[Emitted | Exception] = []
+    for i, row in enumerate(rows):
+        if not healthy[i]:
+            chosen.append(EngineFailed("the model's logits are not numbers (NaN or infinite)"))
+            continue
+        try:
+            chosen.append(_choose(logits[i], row, greedy[i]))
+        except Exception as error:
+            chosen.append(error)
+    return chosen
+
+
+def _choose(logits: Tensor, row: Row, best: int) -> Emitted:
+    sampling = row.sampling
+    bent = _bent(logits, row)
+    if sampling.temperature == 0:
+        token = best if bent is logits else int(bent.argmax())
+    else:
+        token = _draw(bent, sampling, uniform(row.seed, row.index))
+    if not sampling.logprobs:
+        return Emitted(token)
+    norm = logits.logsumexp(dim=-1)
+    values, ids = logits.topk(min(sampling.top_logprobs, len(logits)))
+    top = zip(_listed(ids), _listed(values - norm), strict=True)
+    return Emitted(token, float(logits[token] - norm), tuple(top))
+
+
+def _bent(logits: Tensor, row: Row) -> Tensor:
+    """Logits [vocab] with the caller's wishes in them; the same tensor if there are none.
+
+    OpenAI's definition: `logit_bias` is added; each token that was generated c times loses
+    c · frequency_penalty + presence_penalty.
+    """
+    sampling = row.sampling
+    changes = dict(sampling.logit_bias)
+    if sampling.frequency_penalty or sampling.presence_penalty:
+        for token, count in row.counts.items():
+            penalty = count * sampling.frequency_penalty + sampling.presence_penalty
+            changes[token] = changes.get(token, 0.0) - penalty
+    if not changes:
+        return logits
+    ids = torch.tensor(list(changes), device=logits.device)
+    amounts = torch.tensor(list(changes.values()), dtype=logits.dtype, device=logits.device)
+    return logits.index_add(0, ids, amounts)
+
+
+def _draw(logits: Tensor, sampling: SamplingParams, u: float) -> int:
+    """Temperature, then the `top_k` likeliest, then the fewest of these that reach `top_p`; of what
+    is left, the token at `u` of the cumulative probability."""
+    scaled = (logits - logits.max()).double() / sampling.temperature
+    vocab = len(logits)
+    ids: Tensor | None = None
+    if sampling.top_k is not None and sampling.top_k < vocab:
+        scaled, ids = scaled.topk(sampling.top_k)
+    probabilities = scaled.softmax(dim=-1)
+    if sampling.top_p < 1:
+        probabilities, order = _nucleus(probabilities, sampling.top_p, sorted_=ids is not None)
+        ids = order if ids is None else ids[: len(probabilities)]
+    cumulative = probabilities.cumsum(dim=-1)
+    place = torch.searchsorted(cumulative, cumulative[-1] * u, right=True)
+    index = min(int(place), len(cumulative) - 1)
+    return index if ids is None else int(ids[index])
+
+
+def _nucleus(probabilities: Tensor, top_p: float, *, sorted_: bool) -> tuple[Tensor, Tensor]:
+    """The likeliest, in descending order, until they reach `top_p` (one at least), and where they
+    stood."""
+    order = torch.arange(len(probabilities), device=probabilities.device)
+    if not sorted_:
+        all_of_them = probabilities
+        probabilities, order = all_of_them.topk(min(_SHORTLIST, len(all_of_them)))
+        if float(probabilities.sum()) < top_p:
+            probabilities, order = all_of_them.sort(descending=True, stable=True)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    kept = max(1, int((before < top_p).sum()))
+    return probabilities[:kept], order[:kept]
+
+
+def _listed(tensor: Tensor) -> list[Any]:
+    return cast(Any, tensor).tolist()  # torch's stub leaves the elements' type out
+
+
+def uniform(seed: int, index: int) -> float:
+    """The `index`-th random number of `seed`, in [0, 1): a hash, so that it needs no state and no
+    order, and is the same on every machine. Of 48 bits, so that u · total stays below total."""
+    data = f"{seed}:{index}".encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=6).digest(), "big") / 2**48

@@ -1,0 +1,271 @@
+"""Who computes how many tokens in the next step. It knows no tensors, no threads and no text.
+
+One quantity replaces prefill, decode, resuming and cache hits: `sequence.computed` catches up with
+`sequence.tokens`. A new prompt has many tokens pending, a generating sequence one, a preempted
+sequence all it had, a prompt whose beginning is cached what is left.
+
+The policy:
+
+* Rows. Whoever runs gets one row in every step, so what generates never waits for a long prompt.
+  Of the rows left, the eldest that wants more gets up to half (a long prompt gets on, whatever
+  arrives after it); the other half is dealt in equal shares to the others, what one does not need
+  going to the next (a short prompt starts at once, however long the one before it).
+* Memory. An elder may take pages and image memory from the newest, never the reverse. Who loses its
+  pages is not failed: it waits, and computes again what is no longer cached. The eldest of all
+  always gets on, so everyone does in the end.
+* Admission, by age, if the pages for all known tokens are there; a younger one may go ahead while
+  its elder waits for memory. A sequence whose next page is just being computed by another waits for
+  that page instead of computing it too (n answers to one prompt cost one prompt).
+* Images. The engine encodes a bounded number before a step, first for whoever had fewest encoded so
+  far. A sequence stops short of an image that is not there yet.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from puna.engine.images import ImageStore
+from puna.engine.pages import PagePool
+from puna.engine.sequence import Emitted, EncodableImage, SeenImage, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """`sequence` computes its next `count` tokens."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def samples(self) -> bool:
+        """Whether it catches up, so that its last row's logits choose the next token."""
+        return self.count == self.sequence.pending
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A token that was chosen, and why the sequence ends with it, if it does."""
+
+    sequence: Sequence
+    emitted: Emitted
+    ended: Literal["stop", "length"] | None
+
+
+def deal(wanted: Ordered[int], rows: int) -> list[int]:
+    """Rows for each of those who want `wanted` (at least 1 each, the eldest first); see above.
+
+    `rows` must be at least `len(wanted)`.
+    """
+    dealt = [1] * len(wanted)
+    rows -= len(wanted)
+    hungry = [i for i, want in enumerate(wanted) if want > 1]
+    if not hungry:
+        return dealt
+
+    def give(i: int, most: int) -> None:
+        nonlocal rows
+        more = min(wanted[i] - dealt[i], most)
+        dealt[i] += more
+        rows -= more
+
+    eldest, *others = hungry
+    give(eldest, -(-rows // 2))
+    others.sort(key=lambda i: wanted[i])
+    for served, i in enumerate(others):
+        give(i, rows // (len(others) - served))
+    give(eldest, rows)
+    return dealt
+
+
+class Scheduler:
+    """`waiting` and `running`, both eldest first."""
+
+    def __init__(
+        self,
+        pages: PagePool,
+        images: ImageStore[Any],
+        *,
+        max_batch_tokens: int,
+        max_sequences: int,
+    ) -> None:
+        self.pages = pages
+        self.images = images
+        self.max_batch_tokens = max_batch_tokens
+        self.max_running = min(max_sequences, max_batch_tokens)
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+        self.cached_tokens = 0  # of all prompts so far, found and not computed again
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.running and not self.waiting
+
+    def add(self, sequence: Sequence) -> None:
+        bisect.insort(self.waiting, sequence, key=lambda other: other.number)
+
+    def remove(self, sequence: Sequence) -> None:
+        """It is finished, failed or cancelled: whatever it held is free again."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._let_go(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def admit(self) -> None:
+        """Moves sequences from waiting to running while there is room."""
+        for sequence in list(self.waiting):
+            if len(self.running) >= self.max_running:
+                return
+            keys = sequence.reusable_keys()
+            found = self.pages.match(keys)
+            if self._being_computed(keys, len(found)):
+                continue
+            eldest = not self.running or sequence.number < self.running[0].number
+            if not eldest and not self._fits(sequence, found):
+                continue
+            self.waiting.remove(sequence)
+            self.pages.hold(found)
+            sequence.pages.extend(found)
+            sequence.published = len(found)
+            sequence.computed = len(found) * self.pages.page_size
+            if sequence.cached_tokens is None:
+                sequence.cached_tokens = sequence.computed
+                self.cached_tokens += sequence.computed
+            bisect.insort(self.running, sequence, key=lambda other: other.number)
+
+    def image_wanted(self) -> tuple[Sequence, EncodableImage] | None:
+        """An image that someone's next rows need and that is not there; room for it has been made.
+        To be answered by `image_ready`, or by removing the sequence."""
+        for sequence in sorted(
+            self.running, key=lambda other: (other.images_encoded, other.number)
+        ):
+            missing = self._hold_images(sequence, self.max_batch_tokens)
+            if missing and self._make_room_for(missing.image, sequence):
+                return sequence, missing.image
+        return None
+
+    def image_ready(self, sequence: Sequence, image: EncodableImage, encoded: Any) -> None:
+        self.images.put(image, encoded)
+        sequence.images_encoded += 1
+        self._hold_images(sequence, self.max_batch_tokens)
+
+    def plan(self) -> list[Work]:
+        """The next step's work, at most `max_batch_tokens` rows; pages for it are allocated."""
+        turns: list[Sequence] = []
+        wanted: list[int] = []
+        for sequence in self.running:
+            missing = self._hold_images(sequence, self.max_batch_tokens)
+            rows = missing.first - sequence.computed if missing else sequence.pending
+            if rows > 0:
+                turns.append(sequence)
+                wanted.append(min(rows, sequence.pending))
+        plan: list[Work] = []
+        for sequence, rows in zip(turns, deal(wanted, self.max_batch_tokens), strict=True):
+            if sequence not in self.running:
+                continue  # an elder has just taken its pages
+            rows = self._allocate(sequence, rows)
+            if rows:
+                plan.append(Work(sequence, rows))
+        return plan
+
+    def commit(self, done: Ordered[tuple[Work, Emitted | None]]) -> list[Progress]:
+        """What is computed, with the next token of each work that `samples`."""
+        progress: list[Progress] = []
+        for work, choice in done:
+            sequence = work.sequence
+            sequence.computed += work.count
+            self._publish(sequence)
+            if choice is None:
+                continue
+            ended = sequence.append(choice.token)
+            if ended:
+                self.remove(sequence)
+            progress.append(Progress(sequence, choice, ended))
+        return progress
+
+    def _being_computed(self, keys: Ordered[bytes], page: int) -> bool:
+        return page < len(keys) and any(
+            other.published <= page < len(other.page_keys())
+            and other.page_keys()[page] == keys[page]
+            for other in self.running
+        )
+
+    def _fits(self, sequence: Sequence, found: Ordered[int]) -> bool:
+        """Whether all its known tokens find pages, beside what the running still need for theirs
+        and one page more for each: else it would soon lose again what it computed."""
+        need = self.pages.pages_for(len(sequence.tokens))
+        need -= sum(1 for page in found if self.pages.refs[page])
+        owed = sum(
+            self.pages.pages_for(len(other.tokens)) - len(other.pages) for other in self.running
+        )
+        return need + owed + len(self.running) + 1 <= self.pages.available
+
+    def _hold_images(self, sequence: Sequence, rows: int) -> SeenImage | None:
+        """Lets go of images that no row to come sees, holds those that the next `rows` rows see, in
+        order of position; gives the first that is missing."""
+        computed = sequence.computed
+        for index, seen in enumerate(sequence.images):
+            if index in sequence.held_images:
+                if seen.end <= computed:
+                    sequence.held_images.remove(index)
+                    self.images.release(seen.image)
+            elif seen.first < computed + rows and computed < seen.end:
+                if not self.images.hold(seen.image):
+                    return seen
+                sequence.held_images.add(index)
+        return None
+
+    def _make_room_for(self, image: EncodableImage, sequence: Sequence) -> bool:
+        while not self.images.make_room(image):
+            victim = self._newest_after(sequence, lambda other: bool(other.held_images))
+            if victim is None:
+                return False
+            self._preempt(victim)
+        return True
+
+    def _allocate(self, sequence: Sequence, rows: int) -> int:
+        """Gives pages for the next `rows` rows, and says for how many there were enough."""
+        size = self.pages.page_size
+        while len(sequence.pages) * size < sequence.computed + rows:
+            page = self.pages.allocate()
+            if page is not None:
+                sequence.pages.append(page)
+                continue
+            victim = self._newest_after(sequence, lambda other: bool(other.pages))
+            if victim is None:
+                break
+            self._preempt(victim)
+        return min(rows, len(sequence.pages) * size - sequence.computed)
+
+    def _newest_after(
+        self, sequence: Sequence, useful: Callable[[Sequence], bool]
+    ) -> Sequence | None:
+        for other in reversed(self.running):
+            if other.number <= sequence.number:
+                return None
+            if useful(other):
+                return other
+        return None
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._let_go(sequence)
+        self.add(sequence)
+        self.preemptions += 1
+
+    def _publish(self, sequence: Sequence) -> None:
+        full = sequence.computed // self.pages.page_size
+        for page in range(sequence.published, full):
+            self.pages.publish(sequence.pages[page], sequence.page_keys()[page])
+        sequence.published = full
+
+    def _let_go(self, sequence: Sequence) -> None:
+        self.pages.release(sequence.pages)
+        for index in sequence.held_images:
+            self.images.release(sequence.images[index].image)
+        sequence.restart()
