@@ -127,7 +127,7 @@ def test_cancelling_frees_everything_and_leaves_the_others_alone(
 ) -> None:
     engine, _ = toy_engine(num_pages=num_pages, max_batch_tokens=10, max_sequences=4)
     heard = [Listener() for _ in requests]
-    numbers = [engine.submit(*request, listener) for request, listener in zip(requests, heard)]
+    numbers = [engine.submit(*asked, heard[i]) for i, asked in enumerate(requests)]
     silenced: dict[int, int] = {}
     step = 0
     while step <= 20 or not engine.scheduler.is_idle:
@@ -314,7 +314,7 @@ def test_when_memory_runs_out_the_newest_waits_and_nobody_fails() -> None:
 
 def test_a_request_that_can_never_fit_is_refused_with_both_numbers() -> None:
     engine, _ = toy_engine(num_pages=4, page_size=4)
-    with pytest.raises(ContextTooLong, match="17 tokens .* context of 16") as caught:
+    with pytest.raises(ContextTooLong, match=r"17 tokens .* context of 16") as caught:
         engine.submit(text(17), greedy(1), Listener())
     assert (caught.value.prompt_tokens, caught.value.limit) == (17, 16)
     heard = Listener()
@@ -501,7 +501,7 @@ def test_a_hundred_random_requests_from_many_threads_are_all_answered_right() ->
     chance = random.Random(7)
     engine, _ = toy_engine(num_pages=60, max_batch_tokens=24, max_sequences=6, image_memory=9)
     asked: list[tuple[Prompt, SamplingParams]] = []
-    for i in range(100):
+    for _ in range(100):
         ids = [5] * chance.randrange(9) + [
             chance.randrange(3) for _ in range(chance.randrange(1, 60))
         ]
