@@ -77,9 +77,11 @@ TINY_VISION = replace(
 
 TINY_META_VISION = replace(
     TINY_VISION,
+    cross_attention_layers=(0, 3),
     vision=VisionConfig(hidden_size=64, intermediate_size=256, image_size=28),
 )
-"""The same with the counts that Meta's files leave unsaid (32 + 8 layers, 16 heads)."""
+"""The same with what Meta's files leave unsaid: 32 + 8 layers, 16 heads, and its own places for
+the cross-attention layers."""
 
 
 def random_weights(

@@ -1,0 +1,119 @@
+"""ggml's block formats: raw bytes -> numbers, exactly as llama.cpp defines them.
+
+A block is a run of 32 or 256 values of one row that share scales. It knows no files and no names.
+Every decoder takes uint8 [blocks, bytes a block] and gives float32 [blocks, values a block].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CHUNK_BLOCKS = 2**14
+"""Blocks decoded at a time, so that a large matrix never stands in float32 as a whole."""
+
+
+def _halves(raw: Tensor) -> Tensor:
+    """fp16 scales out of bytes: uint8 [n, 2] -> float32 [n, 1]."""
+    return raw.contiguous().view(torch.float16).float()
+
+
+def _nibbles(raw: Tensor) -> Tensor:
+    """uint8 [..., n] -> [..., 2, n]: the low halves of the bytes, then the high ones."""
+    return torch.stack((raw & 15, raw >> 4), dim=-2)
+
+
+def _q8_0(blocks: Tensor) -> Tensor:
+    return _halves(blocks[:, :2]) * blocks[:, 2:].contiguous().view(torch.int8).float()
+
+
+def _q4_0(blocks: Tensor) -> Tensor:
+    return _halves(blocks[:, :2]) * (_nibbles(blocks[:, 2:]).flatten(1).float() - 8)
+
+
+def _q4_k(blocks: Tensor) -> Tensor:
+    """d, dmin: fp16; 8 scales and 8 minima of 6 bits in 12 bytes; 256 x 4 bits in runs of 32."""
+    d, dmin = _halves(blocks[:, :2]), _halves(blocks[:, 2:4])
+    first, second, third = (blocks[:, start : start + 4] for start in (4, 8, 12))
+    scales = torch.cat((first & 63, third & 15 | first >> 6 << 4), dim=1)
+    minima = torch.cat((second & 63, third >> 4 | second >> 6 << 4), dim=1)
+    values = _nibbles(blocks[:, 16:].reshape(-1, 4, 32)).reshape(-1, 8, 32).float()
+    scaled = (d * scales.float()).unsqueeze(-1) * values
+    return (scaled - (dmin * minima.float()).unsqueeze(-1)).flatten(1)
+
+
+def _q6_k(blocks: Tensor) -> Tensor:
+    """Low 4 bits of 256 values, then their high 2 bits, 16 int8 scales, d: fp16."""
+    low = _nibbles(blocks[:, :128].reshape(-1, 2, 64)).reshape(-1, 256)
+    packed = blocks[:, 128:192].reshape(-1, 2, 1, 32)
+    high = torch.cat([packed >> shift & 3 for shift in (0, 2, 4, 6)], dim=2).reshape(-1, 256)
+    values = (low | high << 4).float() - 32
+    scales = blocks[:, 192:208].contiguous().view(torch.int8).float()
+    spread = _halves(blocks[:, 208:]) * scales
+    return (spread.unsqueeze(-1) * values.reshape(-1, 16, 16)).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class GGMLType:
+    """`plain` is set for types that torch has; the others are `block` values in `size` bytes."""
+
+    name: str
+    block: int
+    size: int
+    plain: torch.dtype | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+
+
+TYPES = {
+    0: GGMLType("F32", 1, 4, torch.float32),
+    1: GGMLType("F16", 1, 2, torch.float16),
+    2: GGMLType("Q4_0", 32, 18, decode=_q4_0),
+    8: GGMLType("Q8_0", 32, 34, decode=_q8_0),
+    12: GGMLType("Q4_K", 256, 144, decode=_q4_k),
+    14: GGMLType("Q6_K", 256, 210, decode=_q6_k),
+    30: GGMLType("BF16", 1, 2, torch.bfloat16),
+}
+UNREAD = {
+    3: "Q4_1",
+    6: "Q5_0",
+    7: "Q5_1",
+    9: "Q8_1",
+    10: "Q2_K",
+    11: "Q3_K",
+    13: "Q5_K",
+    15: "Q8_K",
+    16: "IQ2_XXS",
+    17: "IQ2_XS",
+    18: "IQ3_XXS",
+    19: "IQ1_S",
+    20: "IQ4_NL",
+    21: "IQ3_S",
+    22: "IQ2_S",
+    23: "IQ4_XS",
+    24: "I8",
+    25: "I16",
+    26: "I32",
+    27: "I64",
+    28: "F64",
+    29: "IQ1_M",
+    34: "TQ1_0",
+    35: "TQ2_0",
+    39: "MXFP4",
+    40: "NVFP4",
+}
+"""Types that exist and are not read, for a message that names them."""
+
+
+def dequantize(raw: Tensor, kind: GGMLType, dtype: torch.dtype) -> Tensor:
+    """Bytes uint8 [n] of whole blocks -> their values in `dtype` [n / size * block]."""
+    if kind.decode is None:
+        raise ValueError(f"{kind.name} has no blocks to decode")
+    blocks = raw.view(-1, kind.size)
+    values = torch.empty(len(blocks), kind.block, dtype=dtype)
+    for start in range(0, len(blocks), CHUNK_BLOCKS):
+        part = slice(start, start + CHUNK_BLOCKS)
+        values[part] = kind.decode(blocks[part])
+    return values.flatten()
