@@ -118,7 +118,7 @@ def _run_through(
 ) -> int:
     from tempfile import TemporaryDirectory
 
-    from puna.cli.child import supervise
+    from puna.cli.child import NOT_EXECUTABLE, supervise
     from puna.cli.terminal import say
     from puna.proxy import RETIRED_HOSTS
     from puna.proxy.certificate import certificates_for
@@ -137,7 +137,11 @@ def _run_through(
             authority=occasion.authority,
             folder=Path(folder),
         )
-        code = supervise(command, child)
+        try:
+            code = supervise(command, child)
+        except OSError as error:
+            say(f"{command[0]} cannot be started: {(error.strerror or str(error)).lower()}")
+            return NOT_EXECUTABLE
     if proxy.distrusted:
         say(
             "the program refused the certificate that was made for it: it has authorities of its "
