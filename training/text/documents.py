@@ -13,6 +13,10 @@ from training.text.names import draw
 from training.text.prompt import ANSWER, CONTEXT, Document, start, tool_result, with_functions
 from training.text.values import Scene, number
 
+KEYS = [
+    *k.NOUNS, *["temperature", "condition", "humidity", "wind_speed", "price", "status", "forecast", "airline", "flight_number", "date", "time", "total", "balance", "address"] * 3,
+    *["city", "country", "degrees", "currency", "seats", "available", "rating", "phone_number", "arrival", "departure", "result", "answer", "message", "weather"] * 2,
+]  # fmt: skip
 BUILTIN = ["brave_search", "wolfram_alpha"]
 
 
@@ -79,8 +83,11 @@ def _question(rng: Random, held_names: bool, held_words: bool, web: float = 0.68
 
 def builtin_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
     doc = start(rng, _form(rng), BUILTIN if rng.random() < 0.9 else BUILTIN[::-1], False, "You are a helpful assistant" if rng.random() < 0.4 else None)
-    if rng.random() < 0.07:
+    before = rng.random()
+    if before < 0.07:
         _small_talk(doc, rng)
+    elif before < 0.11:
+        _search_told(doc, rng, held_names, held_words, encoded=rng.random() < 0.7)
     question, answer = _question(rng, held_names, held_words)
     doc.message("user", (question, CONTEXT))
     doc.answer(answer, call=True)
@@ -96,24 +103,24 @@ def _small_talk(doc: Document, rng: Random) -> None:
 # --- sentences that answer, among sentences that do not ---------------------------------------
 
 
-def _generic_fact(rng: Random, held: bool) -> tuple[str, str, str]:
-    """(question, sentence, subject) of a fact of no known kind: 'The X of Y is Z.'"""
+def _generic_fact(rng: Random, held: bool) -> tuple[str, str, str, str]:
+    """(question, sentence, subject, noun) of a fact of no known kind: 'The X of Y is Z.'"""
     noun = rng.choice(k.NOUNS)
     subject = draw(rng.choice(["city", "company", "person", "place", "team"]), rng, held)
     value = rng.choice([draw(rng.choice(["city", "person", "company"]), rng, held), number(rng), rng.choice(k.NOUNS), rng.choice(["red", "green", "blue", "yellow", "black", "white"])])
-    return f"What is the {noun} of {subject}?", f"The {noun} of {subject} is {value}.", subject
+    return f"What is the {noun} of {subject}?", f"The {noun} of {subject} is {value}.", subject, noun
 
 
 def evidence(rng: Random, held_names: bool, held_words: bool, few: bool = False) -> tuple[str, str, str, list[str]]:
     """(question, query, answer, distractors)."""
     if rng.random() < 0.15:
-        question, answer, subject = _generic_fact(rng, held_names)
+        question, answer, subject, noun = _generic_fact(rng, held_names)
         others = []
         for _ in range(rng.randint(1, 4)):
-            noun = rng.choice(k.NOUNS)
-            if f" {noun} " not in answer:
-                others.append(f"The {noun} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}.")
-        return question, question[8:-1], answer, others
+            other = rng.choice(k.NOUNS)
+            if other != noun:
+                others.append(f"The {other} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}.")
+        return question, f"{subject} {noun}", answer, others
     question, query, kind, scene = web_question(rng, held_names, held_words, answerable=True)
     answer = _sentence(scene(rng.choice(kind.sentences)))
     entity = kind.query[kind.query.index("{") + 1 : kind.query.index("}")].rstrip("0123456789")
@@ -149,15 +156,33 @@ def tool_answer(rng: Random, held_names: bool = False, held_words: bool = False)
     if rng.random() < 0.15:
         question, query = maths.sample(rng, held_words)
         doc.message("user", (question, CONTEXT))
-        doc.answer(call("wolfram_alpha", query), call=True)
+        _called(doc, rng, "wolfram_alpha", query)
         value = rng.choice([number(rng, 1, 99999), f"{number(rng, 0, 999)}.{number(rng, 1, 999)}", maths.polynomial(rng), f"x = {rng.randint(-99, 99)}"])
         result = value if rng.random() < 0.5 else json.dumps({"query": query, "result": value})
         tool_result(doc, rng, result, encoded)
         doc.answer(f"The result is {value}.")
         return doc
+    _search_told(doc, rng, held_names, held_words, encoded)
+    return doc
+
+
+def _called(doc: Document, rng: Random, tool: str, query: str) -> None:
+    """A built-in call in the history, as it comes back: the tag as a token (Meta), as a function
+    call (the 3.2 template), or as text that the client kept of the answer."""
+    way = rng.random()
+    if way < 0.4:
+        doc.answer(call(tool, query), call=True)
+    elif way < 0.75:
+        doc.answer(json.dumps({"name": tool, "parameters": {"query": query}}, ensure_ascii=False), weight=0.0)
+    else:
+        doc.answer("<|python_tag|>" + call(tool, query), weight=0.0)
+
+
+def _search_told(doc: Document, rng: Random, held_names: bool, held_words: bool, encoded: bool) -> None:
+    """A question, the search for it, what was found, and the answer from that."""
     question, query, answer, others = evidence(rng, held_names, held_words, few=True)
     doc.message("user", (question, CONTEXT))
-    doc.answer(call("brave_search", query), call=True)
+    _called(doc, rng, "brave_search", query)
     sentences = _mixed(rng, answer, others)
     shape = rng.random()
     if shape < 0.45:
@@ -165,12 +190,13 @@ def tool_answer(rng: Random, held_names: bool = False, held_words: bool = False)
     elif shape < 0.7:
         result = json.dumps({"query": query, "results": sentences}, ensure_ascii=False)
     elif shape < 0.85:
-        result = json.dumps([{"title": draw(rng.choice(["place", "company", "work"]), rng, held_names), "content": s} for s in sentences[:3]] if answer in sentences[:3] else [{"content": answer}], ensure_ascii=False)
+        found = sentences[:3] if answer in sentences[:3] else [answer]
+        titles = [draw(rng.choice(["place", "company", "work"]), rng, held_names) for _ in found]
+        result = json.dumps([{"title": t, "content": s} for t, s in zip(titles, found, strict=True)], ensure_ascii=False)
     else:
         result = json.dumps({"answer": answer}, ensure_ascii=False)
     tool_result(doc, rng, result, encoded)
     doc.answer(answer)
-    return doc
 
 
 def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
@@ -256,7 +282,7 @@ def function_answer(rng: Random, held_names: bool = False, held_words: bool = Fa
     doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False), weight=CONTEXT)
     encoded = rng.random() < 0.85
     if rng.random() < 0.5:
-        keys = rng.sample([n for n in k.NOUNS if n not in wanted.noun], rng.randint(1, 3))
+        keys = rng.sample([n for n in KEYS if n not in wanted.noun], rng.randint(1, 3))
         if rng.random() < 0.4:
             keys[0] = wanted.noun.replace(" ", "_")
         values = [rng.choice([int(number(rng)), draw(rng.choice(["city", "person", "company"]), rng, held_names), rng.choice(k.SKY), int(number(rng, 1, 99))]) for _ in keys]

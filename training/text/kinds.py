@@ -141,6 +141,8 @@ WEB = [
          ["How much is one {code} in {code2}?", "How many {code2} is one {code}?", "How many {code2} do I get for one {code}?"],
          ["One {code} is {dec} {code2}."], held_questions=["What is one {code} in {code2}?"]),
     Kind("who invented the {thing}", ["the inventor of the {thing}"], ["Who invented the {thing}?", "Who is the inventor of the {thing}?"], ["{person} invented the {thing} in {year}."], held_questions=["Who was the inventor of the {thing}?"]),
+    *[Kind(f"{{{slot}}} {{noun}}", [f"the {{noun}} of {{{slot}}}"] * 2, [f"Which {{noun}} does {{{slot}}} have?", f"What {{noun}} does {{{slot}}} have?", f"What do you know about the {{noun}} of {{{slot}}}?"],
+           [f"The {{noun}} of {{{slot}}} is {{n}}.", f"{{{slot}}} has the {{noun}} {{n}}."], held_questions=[f"Tell me which {{noun}} {{{slot}}} has."]) for slot in ("city", "company", "person", "place")],
     Kind("{event} date", ["the date of {event}"], ["When is {event}?", "On which day is {event}?", "What day is {event}?", "When does {event} start?"], ["{event} starts on {day} {month}."], held_questions=["What date is {event}?"]),
 ]  # fmt: skip
 

@@ -25,7 +25,7 @@ from training.vision import photos, scenes, talk
 from training.vision.photos import Photo
 from training.vision.scenes import COLOURS, SHAPES, Scene
 
-ROW = 160
+ROW = 128
 IGNORE = -100
 # What a patch shows, for the helper losses that teach the encoder where things are.
 PATCH_COLOURS = list(dict.fromkeys([*COLOURS, *scenes.BACKGROUNDS, *photos.NAMES]))

@@ -16,29 +16,29 @@ from puna.llama.rope import rope_frequencies
 from puna.llama.vision import VisionEncoder, multi_modal_projector
 
 VISION = VisionConfig(
-    hidden_size=128,
-    num_attention_heads=4,
-    intermediate_size=384,
-    num_hidden_layers=4,
-    num_global_layers=2,
+    hidden_size=96,
+    num_attention_heads=3,
+    intermediate_size=256,
+    num_hidden_layers=3,
+    num_global_layers=1,
     patch_size=14,
     image_size=56,
-    intermediate_layers_indices=(1, 3),
+    intermediate_layers_indices=(1, 2),
 )
 
 
 def config(vocab_size: int) -> LlamaConfig:
     return LlamaConfig(
-        hidden_size=128,
-        num_hidden_layers=7,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=320,
+        hidden_size=96,
+        num_hidden_layers=5,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        intermediate_size=256,
         head_dim=32,
         vocab_size=vocab_size,
         max_position_embeddings=2048,
         rope_theta=10000.0,
-        cross_attention_layers=(1, 3, 5),
+        cross_attention_layers=(1, 3),
         vision=VISION,
     )
 
