@@ -90,7 +90,7 @@ def views(
         return ()
     token = model.config.image_token_id
     assert token is not None
-    ranges = image_ranges(token_ids, token)
+    ranges = image_ranges([place for place, each in enumerate(token_ids) if each == token])
     return tuple(
         ImageView(*model.encode_image(image), first, end)
         for image, (first, end) in zip(images, ranges, strict=True)

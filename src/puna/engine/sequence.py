@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from puna.errors import PunaError
+from puna.llama.batch import image_ranges
 
 
 class EncodableImage(Protocol):
@@ -88,17 +89,12 @@ class SeenImage:
     end: int
 
 
-def seen_images(prompt: Prompt, limit: int) -> tuple[SeenImage, ...]:
-    """Each image is seen from its token until the next image; adjacent ones share the later end,
-    and what is generated (up to position `limit`) sees what the prompt's last row saw."""
-    seen: list[SeenImage] = []
-    next_first, end = limit, limit
-    for first, image in reversed(prompt.images):
-        if first + 1 != next_first:
-            end = next_first
-        seen.append(SeenImage(image, first, end))
-        next_first = first
-    return tuple(reversed(seen))
+def seen_images(prompt: Prompt) -> tuple[SeenImage, ...]:
+    ranges = image_ranges([position for position, _ in prompt.images])
+    return tuple(
+        SeenImage(image, first, end)
+        for (_, image), (first, end) in zip(prompt.images, ranges, strict=True)
+    )
 
 
 class Sequence:
@@ -116,7 +112,7 @@ class Sequence:
         self.prompt_length = len(prompt.token_ids)
         self.tokens = list(prompt.token_ids)
         self.limit = self.prompt_length + sampling.max_tokens
-        self.images = seen_images(prompt, self.limit)
+        self.images = seen_images(prompt)
         self.counts: Counter[int] = Counter()  # of generated tokens
 
         self.computed = 0

@@ -55,13 +55,12 @@ class Batch:
     logit_rows: Tensor
 
 
-def image_ranges(token_ids: Sequence[int], image_token_id: int) -> list[tuple[int, int]]:
-    """`(first, end)` of each image token, in order: who sees it, as `ImageView` says.
+def image_ranges(firsts: Sequence[int]) -> list[tuple[int, int]]:
+    """`(first, end)` for each image token's position, in order: who sees it, as `ImageView` says.
 
     An image is seen from its token until the next image's; adjacent images share the later end; the
     last one is seen for ever, so tokens generated later inherit the prompt's last row.
     """
-    firsts = [place for place, token in enumerate(token_ids) if token == image_token_id]
     ranges: list[tuple[int, int]] = []
     following, end = sys.maxsize, sys.maxsize
     for first in reversed(firsts):

@@ -40,7 +40,7 @@ def test_each_row_sees_the_images_that_the_rule_says(tokens: list[bool]) -> None
         tuple(IMAGE if image else 1 for image in tokens),
         tuple((p, ToyImage(p)) for p, image in enumerate(tokens) if image),
     )
-    seen = seen_images(prompt, limit)
+    seen = seen_images(prompt)
     for row in range(limit):
         assert {s.first for s in seen if s.first <= row < s.end} == visible(tokens, row)
 

@@ -102,7 +102,7 @@ def toy_logits(state: int) -> Tensor:
 def expected(prompt: Prompt, sampling: SamplingParams) -> list[int]:
     """What the engine must answer, computed without engine, batch and cache."""
     tokens, answer, state = list(prompt.token_ids), list[int](), 0
-    images = seen_images(prompt, len(tokens) + sampling.max_tokens)
+    images = seen_images(prompt)
     for p in range(len(tokens) + sampling.max_tokens):
         visible = [seen.image.content for seen in images if seen.first <= p < seen.end]
         state = mix(state, mix(state, tokens[p], p, *visible))

@@ -1,0 +1,164 @@
+"""How memory is divided before anything is loaded: weights, pages of keys and values, images.
+
+`plan_memory` is arithmetic on a config and a number of free bytes; `free_memory` asks the machine
+for that number. It knows no checkpoint files and loads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from puna.errors import ModelTooLarge
+from puna.llama.config import LlamaConfig
+
+# Of what is free beside the weights; the rest is for activations and for other programs.
+SHARE = {"cpu": 0.5, "cuda": 0.9}
+SHORTEST_CONTEXT = 512  # tokens; with less than that a chat model is of no use
+IMAGE_SHARE = 0.25  # of the KV memory of a vision model, for cross-attention keys and values
+ENOUGH_IMAGES = 16  # more are not set aside on our own account
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """`context` tokens for one sequence; `num_pages` of `page_bytes` each; `image_bytes` for
+    encoded images, `bytes_per_tile` each."""
+
+    context: int
+    num_pages: int
+    page_size: int
+    page_bytes: int
+    image_bytes: int
+    bytes_per_tile: int
+    weight_bytes: int
+
+    @property
+    def kv_bytes(self) -> int:
+        return self.num_pages * self.page_bytes + self.image_bytes
+
+    @property
+    def kv_tokens(self) -> int:
+        """Tokens of all sequences together that the pages hold."""
+        return self.num_pages * self.page_size
+
+
+def bytes_per_tile(config: LlamaConfig, itemsize: int) -> int:
+    """Cross-attention keys and values of one image tile, all layers, in bytes."""
+    if config.vision is None:
+        return 0
+    numbers = 2 * len(config.cross_attention_layers) * config.num_key_value_heads * config.head_dim
+    return numbers * config.vision.num_patches * itemsize
+
+
+def plan_memory(
+    config: LlamaConfig,
+    *,
+    weight_bytes: int,
+    itemsize: int,
+    free_bytes: int,
+    page_size: int,
+    max_sequences: int,
+    kv_memory: int | None = None,
+    max_context: int | None = None,
+    share: float = SHARE["cpu"],
+) -> MemoryPlan:
+    """Divides `free_bytes`. `itemsize`: bytes of a number in weights and cache.
+
+    `kv_memory` (bytes) and `max_context` (tokens) are the user's wishes: honoured or refused.
+    Without them the KV memory is `share` of what is free beside the weights, but no more than
+    `max_sequences` could fill; and the context is as long as the model's, or as fits.
+
+    Raises `ModelTooLarge`, saying what is needed, what there is and what would fit.
+    """
+    left = free_bytes - weight_bytes
+    if left < 0:
+        raise ModelTooLarge(
+            f"the weights take {gigabytes(weight_bytes)}, but only {gigabytes(free_bytes)} of "
+            f"memory are free: {_smaller(weight_bytes, free_bytes, itemsize)}"
+        )
+    if kv_memory is not None and kv_memory > left:
+        raise ModelTooLarge(
+            f"a KV memory of {gigabytes(kv_memory)} beside weights of {gigabytes(weight_bytes)} is "
+            f"more than the {gigabytes(free_bytes)} of memory that are free: at most "
+            f"{gigabytes(left)} would fit"
+        )
+    longest = min(max_context or config.max_position_embeddings, config.max_position_embeddings)
+    shortest = longest if max_context else min(longest, SHORTEST_CONTEXT)
+    page_bytes = config.kv_elements_per_token * page_size * itemsize
+    tile = bytes_per_tile(config, itemsize)
+    image = tile * config.vision.max_num_tiles if config.vision else 0
+
+    budget = kv_memory
+    if budget is None:
+        useful = max_sequences * _pages(longest, page_size) * page_bytes + ENOUGH_IMAGES * image
+        budget = min(int(left * share), useful)
+    images = min(max(image, int(budget * IMAGE_SHARE)), ENOUGH_IMAGES * image)
+    num_pages = max(0, budget - images) // page_bytes
+    context = min(longest, num_pages * page_size)
+    if context < shortest:
+        needed = _pages(shortest, page_size) * page_bytes + image
+        raise ModelTooLarge(
+            f"a context of {shortest} tokens takes {gigabytes(needed)} of KV memory beside weights "
+            f"of {gigabytes(weight_bytes)}, but only {gigabytes(budget)} of the "
+            f"{gigabytes(free_bytes)} that are free can be had for it: "
+            + (
+                f"a context of {context} tokens would fit"
+                if context
+                else _smaller(weight_bytes, free_bytes - int(needed / share), itemsize)
+            )
+        )
+    return MemoryPlan(context, num_pages, page_size, page_bytes, images, tile, weight_bytes)
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people: 10^9 are one GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def free_memory(device: str) -> int:
+    """Bytes that this process could still take on `device` ("cpu" or "cuda"), about."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    return min(_machine_memory(), _group_memory())
+
+
+def _machine_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, value, *_ = line.split()
+            if name == "MemAvailable:":
+                return int(value) * 1024
+    except OSError:
+        pass
+    # no Linux: what is built in, for want of what is free
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _group_memory() -> int:
+    """What the control group that a container runs in still allows."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit == "max":
+            return sys.maxsize
+        used = int((group / "memory.current").read_text())
+        # the group is charged for cached files, too, which make way
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, int(limit) - used + int(stat.get("inactive_file", 0)))
+    except (OSError, ValueError):
+        return sys.maxsize
+
+
+def _smaller(weight_bytes: int, bytes_for_weights: int, itemsize: int) -> str:
+    if itemsize > 2 and weight_bytes * 2 // itemsize <= bytes_for_weights:
+        return f"in bfloat16 it takes {gigabytes(weight_bytes * 2 // itemsize)} and would fit"
+    billions = max(0, bytes_for_weights) / 2e9
+    return f"a model of at most {billions:.1f} billion parameters in bfloat16 would fit"
+
+
+def _pages(tokens: int, page_size: int) -> int:
+    return -(-tokens // page_size)
