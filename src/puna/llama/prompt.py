@@ -20,12 +20,11 @@ from typing import Any, Literal, TypeAlias, cast
 from puna.chat import ChatRequest, Image, Message, Text, ToolCall, ToolSpec
 from puna.errors import InvalidValue
 from puna.llama.config import PromptFamily
+from puna.llama.dialects import BUILTIN_TOOLS, CODE_TOOL
 from puna.llama.literals import parse_json
 from puna.llama.tokenizer import Tokenizer
 
 PromptStyle: TypeAlias = Literal["hf", "meta"]
-
-BUILTIN_TOOLS = ("brave_search", "wolfram_alpha", "code_interpreter")
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
@@ -309,7 +308,7 @@ def _meta_turns(talk: _Conversation) -> Iterator[Turn]:
     names = {call.id: call.name for message in talk.messages for call in message.tool_calls}
     for message in talk.messages:
         if message.role == "tool":
-            code = names.get(message.tool_call_id or "") == "code_interpreter"
+            code = names.get(message.tool_call_id or "") == CODE_TOOL
             yield Turn("ipython", [_meta_code_result(message.text) if code else message.text])
         elif message.tool_calls:
             yield from _meta_calls(message, pythonic=pythonic, ipython=bool(talk.tools))
@@ -410,7 +409,7 @@ def _trimmed(pieces: Sequence[Piece]) -> Sequence[Piece]:
 
 def _listed(builtins: Iterable[str]) -> str:
     """Code needs no mention: `Environment: ipython` stands for it."""
-    return ", ".join(name for name in builtins if name != "code_interpreter")
+    return ", ".join(name for name in builtins if name != CODE_TOOL)
 
 
 def _function(tool: ToolSpec) -> dict[str, Any]:
@@ -452,7 +451,7 @@ def _builtin_call(call: ToolCall) -> str:
 def _source(call: ToolCall) -> str | None:
     """The program of a call to the code interpreter."""
     match _arguments(call):
-        case {"code": str(source)} if call.name == "code_interpreter":
+        case {"code": str(source)} if call.name == CODE_TOOL:
             return source
         case _:
             return None

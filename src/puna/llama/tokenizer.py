@@ -94,7 +94,7 @@ class Tokenizer:
             raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
         try:
             if data.lstrip()[:1] == b"{":
-                return cls._from_json(data)
+                return cls.from_json(data)
             return cls._from_ranks(data)
         except CheckpointError as error:
             raise CheckpointError(f"{file}: {error}") from error
@@ -118,7 +118,8 @@ class Tokenizer:
         return cls(_byte_level_bpe(normal, cast(list[tuple[str, str]], pairs)), specials)
 
     @classmethod
-    def _from_json(cls, data: bytes) -> Tokenizer:
+    def from_json(cls, data: bytes) -> Tokenizer:
+        """From the content of a `tokenizer.json`."""
         try:
             content: dict[str, Any] = json.loads(data)
             kind = content["model"]["type"]
