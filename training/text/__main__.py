@@ -7,10 +7,18 @@ HERE = Path(__file__).parents[1]
 SHIPPED = HERE.parent / "src/puna/cria/text"
 
 parser = argparse.ArgumentParser(prog="python -m training.text")
-parser.add_argument("what", nargs="?", choices=["train", "export", "evaluate", "tokenizer"], default="train")
-parser.add_argument("--run", type=Path, default=HERE / "runs/text", help="where checkpoints and the log are")
-parser.add_argument("--to", type=Path, default=SHIPPED, help="the checkpoint to write or to evaluate")
-parser.add_argument("--steps", type=int, help="length of the whole training, resumed parts included")
+parser.add_argument(
+    "what", nargs="?", choices=["train", "export", "evaluate", "tokenizer"], default="train"
+)
+parser.add_argument(
+    "--run", type=Path, default=HERE / "runs/text", help="where checkpoints and the log are"
+)
+parser.add_argument(
+    "--to", type=Path, default=SHIPPED, help="the checkpoint to write or to evaluate"
+)
+parser.add_argument(
+    "--steps", type=int, help="length of the whole training, resumed parts included"
+)
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--count", type=int, default=500, help="documents in each held-out set")
 arguments = parser.parse_args()

@@ -23,7 +23,9 @@ def held_out(encode: Encoder, task: str, count: int, seed: int = 77) -> list[tup
 
 
 @torch.no_grad()
-def teacher_forced(model: nn.Module, documents: list[tuple[list[int], int]], tokens: int = 4096) -> list[bool]:
+def teacher_forced(
+    model: nn.Module, documents: list[tuple[list[int], int]], tokens: int = 4096
+) -> list[bool]:
     """For each document: is every token of its answer the most likely one?"""
     right: list[bool] = []
     at = 0
@@ -44,7 +46,9 @@ def teacher_forced(model: nn.Module, documents: list[tuple[list[int], int]], tok
     return right
 
 
-def report(model: nn.Module, encode: Encoder, count: int = 150, tasks: list[str] | None = None) -> dict[str, float]:
+def report(
+    model: nn.Module, encode: Encoder, count: int = 150, tasks: list[str] | None = None
+) -> dict[str, float]:
     tasks = tasks or [t for t in TASKS if t != "copy"]
     result = {}
     for task in tasks:

@@ -1,4 +1,7 @@
-"""Batches: documents as ids, targets and weights, packed end to end. A batch is a function of (seed, step)."""
+"""Batches: documents as ids, targets and weights, packed end to end.
+
+A batch is a function of seed and step alone.
+"""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -39,7 +42,14 @@ class Encoder:
         return ids, weights, prompt
 
 
-def batch(encode: Encoder, mix: dict[str, float], seed: int, step: int, tokens: int, make: Callable = sample) -> tuple[Tensor, list[int], Tensor, Tensor, Tensor]:
+def batch(
+    encode: Encoder,
+    mix: dict[str, float],
+    seed: int,
+    step: int,
+    tokens: int,
+    make: Callable = sample,
+) -> tuple[Tensor, list[int], Tensor, Tensor, Tensor]:
     """ids (tokens,), lengths, places whose next id is learned, those ids, their weights.
 
     Tasks are drawn by their share of documents; what does not fit is drawn again a few times.

@@ -1,5 +1,8 @@
 """Small talk, and true statements of what the model is and cannot do."""
 
+# Tables of wordings read best one entry a line.
+# ruff: noqa: E501
+
 NO_TOOLS = "I cannot look that up: I have no tools here."
 NOT_IN_TEXT = "The text does not say."
 NO_FUNCTION = "None of the functions can do that."

@@ -3,6 +3,9 @@
 `held_names` and `held_words` put names and wordings on the side that training never sees.
 """
 
+# Tables of wordings read best one entry a line.
+# ruff: noqa: E501
+
 import json
 from random import Random
 
@@ -28,16 +31,22 @@ def _lower_first(text: str) -> str:
     return text[0].lower() + text[1:]
 
 
-def web_question(rng: Random, held_names: bool, held_words: bool, answerable: bool = False) -> tuple[str, str, k.Kind, Scene]:
+def web_question(
+    rng: Random, held_names: bool, held_words: bool, answerable: bool = False
+) -> tuple[str, str, k.Kind, Scene]:
     """(question, query, kind, scene) of a random kind."""
     while True:
         kind = rng.choice(k.WEB)
-        if (answerable and not kind.sentences) or (held_words and not (kind.held_questions or kind.phrases)):
+        if (answerable and not kind.sentences) or (
+            held_words and not (kind.held_questions or kind.phrases)
+        ):
             continue
         break
     scene = Scene(rng, held_names)
     if held_words:
-        choices = [(q, None) for q in kind.held_questions] + [(f, p) for f in k.HELD_FRAMES for p in kind.phrases[:1]][: max(1, len(kind.held_questions))]
+        choices = [(q, None) for q in kind.held_questions] + [
+            (f, p) for f in k.HELD_FRAMES for p in kind.phrases[:1]
+        ][: max(1, len(kind.held_questions))]
         choices += [("What is {}?", p) for p in kind.held_phrases]
         pick, phrase = rng.choice(choices)
         template = pick.format(phrase) if phrase else pick
@@ -47,7 +56,12 @@ def web_question(rng: Random, held_names: bool, held_words: bool, answerable: bo
         template = rng.choice(kind.questions)
         extra = rng.random()
         if extra < 0.06:
-            template = rng.choice(["Hi, ", "Hello, ", "Please tell me, ", "Can you tell me: ", "Hey, "]) + _lower_first(template) if template[0] != "{" else template
+            template = (
+                rng.choice(["Hi, ", "Hello, ", "Please tell me, ", "Can you tell me: ", "Hey, "])
+                + _lower_first(template)
+                if template[0] != "{"
+                else template
+            )
         elif extra < 0.1:
             template = _lower_first(template).rstrip("?.") if template[0] != "{" else template
     question, query = scene(template), scene(kind.query)
@@ -58,9 +72,18 @@ def web_question(rng: Random, held_names: bool, held_words: bool, answerable: bo
 
 def verbatim(rng: Random, held_names: bool, held_words: bool) -> tuple[str, str]:
     """A plain request to search: the words after it are the query."""
-    words = [draw(rng.choice(["city", "person", "company", "thing", "place", "work", "country"]), rng, held_names)]
+    words = [
+        draw(
+            rng.choice(["city", "person", "company", "thing", "place", "work", "country"]),
+            rng,
+            held_names,
+        )
+    ]
     for _ in range(rng.randint(0, 3)):
-        words.insert(rng.randint(0, len(words)), rng.choice(k.NOUNS if rng.random() < 0.8 else ["in", "and", "for", "of", "near"]))
+        words.insert(
+            rng.randint(0, len(words)),
+            rng.choice(k.NOUNS if rng.random() < 0.8 else ["in", "and", "for", "of", "near"]),
+        )
     query = " ".join(words)
     return rng.choice(k.HELD_VERBATIM if held_words else k.VERBATIM).format(query), query
 
@@ -69,7 +92,9 @@ def call(tool: str, query: str) -> str:
     return f'{tool}.call(query="{query}")'
 
 
-def _question(rng: Random, held_names: bool, held_words: bool, web: float = 0.68) -> tuple[str, str]:
+def _question(
+    rng: Random, held_names: bool, held_words: bool, web: float = 0.68
+) -> tuple[str, str]:
     pick = rng.random()
     if pick < web:
         question, query, _, _ = web_question(rng, held_names, held_words)
@@ -82,7 +107,13 @@ def _question(rng: Random, held_names: bool, held_words: bool, web: float = 0.68
 
 
 def builtin_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
-    doc = start(rng, _form(rng), BUILTIN if rng.random() < 0.9 else BUILTIN[::-1], False, "You are a helpful assistant" if rng.random() < 0.4 else None)
+    doc = start(
+        rng,
+        _form(rng),
+        BUILTIN if rng.random() < 0.9 else BUILTIN[::-1],
+        False,
+        "You are a helpful assistant" if rng.random() < 0.4 else None,
+    )
     before = rng.random()
     if before < 0.07:
         _small_talk(doc, rng)
@@ -107,11 +138,25 @@ def _generic_fact(rng: Random, held: bool) -> tuple[str, str, str, str]:
     """(question, sentence, subject, noun) of a fact of no known kind: 'The X of Y is Z.'"""
     noun = rng.choice(k.NOUNS)
     subject = draw(rng.choice(["city", "company", "person", "place", "team"]), rng, held)
-    value = rng.choice([draw(rng.choice(["city", "person", "company"]), rng, held), number(rng), rng.choice(k.NOUNS), rng.choice(["red", "green", "blue", "yellow", "black", "white"])])
-    return f"What is the {noun} of {subject}?", f"The {noun} of {subject} is {value}.", subject, noun
+    value = rng.choice(
+        [
+            draw(rng.choice(["city", "person", "company"]), rng, held),
+            number(rng),
+            rng.choice(k.NOUNS),
+            rng.choice(["red", "green", "blue", "yellow", "black", "white"]),
+        ]
+    )
+    return (
+        f"What is the {noun} of {subject}?",
+        f"The {noun} of {subject} is {value}.",
+        subject,
+        noun,
+    )
 
 
-def evidence(rng: Random, held_names: bool, held_words: bool, few: bool = False) -> tuple[str, str, str, list[str]]:
+def evidence(
+    rng: Random, held_names: bool, held_words: bool, few: bool = False
+) -> tuple[str, str, str, list[str]]:
     """(question, query, answer, distractors)."""
     if rng.random() < 0.15:
         question, answer, subject, noun = _generic_fact(rng, held_names)
@@ -119,21 +164,43 @@ def evidence(rng: Random, held_names: bool, held_words: bool, few: bool = False)
         for _ in range(rng.randint(1, 4)):
             other = rng.choice(k.NOUNS)
             if other != noun:
-                others.append(f"The {other} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}.")
+                others.append(
+                    f"The {other} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}."
+                )
         return question, f"{subject} {noun}", answer, others
     question, query, kind, scene = web_question(rng, held_names, held_words, answerable=True)
     answer = _sentence(scene(rng.choice(kind.sentences)))
     entity = kind.query[kind.query.index("{") + 1 : kind.query.index("}")].rstrip("0123456789")
-    same = [o for o in k.WEB if o.sentences and o.query != kind.query and "{" + entity + "}" in o.query and "weather" not in o.query and "temperature" not in o.query]
+    same = [
+        o
+        for o in k.WEB
+        if o.sentences
+        and o.query != kind.query
+        and "{" + entity + "}" in o.query
+        and "weather" not in o.query
+        and "temperature" not in o.query
+    ]
     others = []
     for _ in range(rng.randint(0, 2 if few else 4)):
         if same and rng.random() < 0.65:
             other = rng.choice(same)
-            others.append(scene.fork("person", "n", "big", "d", "year", "noun", "currency", "weekday", "h")(rng.choice(other.sentences)) if entity != "person" else scene.fork("n", "year", "city", "day", "month", "job")(rng.choice(other.sentences)))
+            others.append(
+                scene.fork("person", "n", "big", "d", "year", "noun", "currency", "weekday", "h")(
+                    rng.choice(other.sentences)
+                )
+                if entity != "person"
+                else scene.fork("n", "year", "city", "day", "month", "job")(
+                    rng.choice(other.sentences)
+                )
+            )
             same = [o for o in same if o is not other]
         else:
             fresh = Scene(rng, held_names)
-            sentence = rng.choice(kind.sentences if rng.random() < 0.6 else rng.choice([o for o in k.WEB if o.sentences]).sentences)
+            sentence = rng.choice(
+                kind.sentences
+                if rng.random() < 0.6
+                else rng.choice([o for o in k.WEB if o.sentences]).sentences
+            )
             others.append(fresh(sentence))
     return question, query, answer, [o for o in map(_sentence, others) if o != answer]
 
@@ -151,13 +218,22 @@ def _mixed(rng: Random, answer: str, others: list[str]) -> list[str]:
 def tool_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
     """Question, built-in call, result of the search or the computation, answer."""
     form = _form(rng)
-    doc = start(rng, form, BUILTIN, False, "You are a helpful assistant" if rng.random() < 0.4 else None)
+    doc = start(
+        rng, form, BUILTIN, False, "You are a helpful assistant" if rng.random() < 0.4 else None
+    )
     encoded = form.startswith("hf") or rng.random() < 0.4
     if rng.random() < 0.15:
         question, query = maths.sample(rng, held_words)
         doc.message("user", (question, CONTEXT))
         _called(doc, rng, "wolfram_alpha", query)
-        value = rng.choice([number(rng, 1, 99999), f"{number(rng, 0, 999)}.{number(rng, 1, 999)}", maths.polynomial(rng), f"x = {rng.randint(-99, 99)}"])
+        value = rng.choice(
+            [
+                number(rng, 1, 99999),
+                f"{number(rng, 0, 999)}.{number(rng, 1, 999)}",
+                maths.polynomial(rng),
+                f"x = {rng.randint(-99, 99)}",
+            ]
+        )
         result = value if rng.random() < 0.5 else json.dumps({"query": query, "result": value})
         tool_result(doc, rng, result, encoded)
         doc.answer(f"The result is {value}.")
@@ -173,12 +249,17 @@ def _called(doc: Document, rng: Random, tool: str, query: str) -> None:
     if way < 0.4:
         doc.answer(call(tool, query), call=True)
     elif way < 0.75:
-        doc.answer(json.dumps({"name": tool, "parameters": {"query": query}}, ensure_ascii=False), weight=0.0)
+        doc.answer(
+            json.dumps({"name": tool, "parameters": {"query": query}}, ensure_ascii=False),
+            weight=0.0,
+        )
     else:
         doc.answer("<|python_tag|>" + call(tool, query), weight=0.0)
 
 
-def _search_told(doc: Document, rng: Random, held_names: bool, held_words: bool, encoded: bool) -> None:
+def _search_told(
+    doc: Document, rng: Random, held_names: bool, held_words: bool, encoded: bool
+) -> None:
     """A question, the search for it, what was found, and the answer from that."""
     question, query, answer, others = evidence(rng, held_names, held_words, few=True)
     doc.message("user", (question, CONTEXT))
@@ -192,7 +273,10 @@ def _search_told(doc: Document, rng: Random, held_names: bool, held_words: bool,
     elif shape < 0.85:
         found = sentences[:3] if answer in sentences[:3] else [answer]
         titles = [draw(rng.choice(["place", "company", "work"]), rng, held_names) for _ in found]
-        result = json.dumps([{"title": t, "content": s} for t, s in zip(titles, found, strict=True)], ensure_ascii=False)
+        result = json.dumps(
+            [{"title": t, "content": s} for t, s in zip(titles, found, strict=True)],
+            ensure_ascii=False,
+        )
     else:
         result = json.dumps({"answer": answer}, ensure_ascii=False)
     tool_result(doc, rng, result, encoded)
@@ -211,7 +295,9 @@ def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> 
     layout = rng.random()
     form = rng.choices(["hf32", "none", "plain", "meta"], [0.5, 0.2, 0.15, 0.15])[0]
     if layout < 0.12 and form in ("hf32", "plain"):
-        intro = rng.choice(["Answer from this text:\n\n", "Use this text to answer.\n\n", "Context:\n", ""])
+        intro = rng.choice(
+            ["Answer from this text:\n\n", "Use this text to answer.\n\n", "Context:\n", ""]
+        )
         doc = start(rng, form, [], False, intro + text)
         doc.message("user", (question, CONTEXT))
     else:
@@ -249,7 +335,9 @@ def _functions(rng: Random, held: bool) -> tuple[Function, list[dict], set[str],
 
 
 def function_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
-    doc = start(rng, rng.choices(["hf32", "hf31", "meta", "plain"], [0.8, 0.1, 0.05, 0.05])[0], [], True)
+    doc = start(
+        rng, rng.choices(["hf32", "hf31", "meta", "plain"], [0.8, 0.1, 0.05, 0.05])[0], [], True
+    )
     if rng.random() < 0.08:
         _builtin_as_function(doc, rng, held_names, held_words)
         return doc
@@ -278,16 +366,36 @@ def function_answer(rng: Random, held_names: bool = False, held_words: bool = Fa
     wanted, schemas, skip, _ = _functions(rng, held_names)
     request, arguments = wanted.request(rng, held_names, held_words, skip)
     doc = start(rng, "hf32", [], True)
-    with_functions(doc, rng, schemas[:1] if schemas[0]["function"]["name"] == wanted.name else schemas, request)
-    doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False), weight=CONTEXT)
+    with_functions(
+        doc, rng, schemas[:1] if schemas[0]["function"]["name"] == wanted.name else schemas, request
+    )
+    doc.answer(
+        json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False),
+        weight=CONTEXT,
+    )
     encoded = rng.random() < 0.85
     if rng.random() < 0.5:
         keys = rng.sample([n for n in KEYS if n not in wanted.noun], rng.randint(1, 3))
         if rng.random() < 0.4:
             keys[0] = wanted.noun.replace(" ", "_")
-        values = [rng.choice([int(number(rng)), draw(rng.choice(["city", "person", "company"]), rng, held_names), rng.choice(k.SKY), int(number(rng, 1, 99))]) for _ in keys]
-        tool_result(doc, rng, json.dumps(dict(zip(keys, values, strict=True)), ensure_ascii=False), encoded)
-        said = [f"the {key.replace('_', ' ')} is {value}" for key, value in zip(keys, values, strict=True)]
+        values = [
+            rng.choice(
+                [
+                    int(number(rng)),
+                    draw(rng.choice(["city", "person", "company"]), rng, held_names),
+                    rng.choice(k.SKY),
+                    int(number(rng, 1, 99)),
+                ]
+            )
+            for _ in keys
+        ]
+        tool_result(
+            doc, rng, json.dumps(dict(zip(keys, values, strict=True)), ensure_ascii=False), encoded
+        )
+        said = [
+            f"the {key.replace('_', ' ')} is {value}"
+            for key, value in zip(keys, values, strict=True)
+        ]
         text = said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
         doc.answer(text[0].upper() + text[1:] + ".")
     else:
@@ -306,7 +414,12 @@ def talk(rng: Random, held_names: bool = False, held_words: bool = False) -> Doc
     pairs = chat.HELD_PAIRS if held_words else chat.PAIRS
     if pick < 0.55:
         tools = BUILTIN if rng.random() < 0.35 else []
-        doc = start(rng, _form(rng) if tools else rng.choice(["hf32", "none", "plain", "meta"]), tools, False)
+        doc = start(
+            rng,
+            _form(rng) if tools else rng.choice(["hf32", "none", "plain", "meta"]),
+            tools,
+            False,
+        )
         said, reply = rng.choice(pairs)
         if said.isascii() and rng.random() < 0.15:
             said = said.lower().rstrip(".!")
@@ -315,10 +428,14 @@ def talk(rng: Random, held_names: bool = False, held_words: bool = False) -> Doc
         said, _ = _question(rng, held_names, held_words)
         reply = chat.NO_TOOLS
     else:
-        wanted, schemas, _, _ = _functions(rng, held_names)
+        _, schemas, _, _ = _functions(rng, held_names)
         doc = start(rng, "hf32", [], True)
         if rng.random() < 0.6:
-            stray = Function(rng, held_names, set().union(*[set(s["function"]["name"].split("_")) for s in schemas]))
+            stray = Function(
+                rng,
+                held_names,
+                set().union(*[set(s["function"]["name"].split("_")) for s in schemas]),
+            )
             said, _ = stray.request(rng, held_names, held_words, set())
             reply = chat.NO_FUNCTION
         else:
@@ -335,13 +452,35 @@ def copying(rng: Random, held_names: bool = False, held_words: bool = False) -> 
     """Names and words repeated in new surroundings: the skill under every other task."""
     doc = Document()
     doc.special("begin_of_text")
-    names = [draw(rng.choice(["city", "person", "company", "thing", "work", "place", "team", "country"]), rng, held_names, real=0.15) for _ in range(rng.randint(3, 8))]
-    names += [number(rng, 1, 99999) if rng.random() < 0.5 else maths.polynomial(rng) for _ in range(rng.randint(0, 2))]
+    names = [
+        draw(
+            rng.choice(["city", "person", "company", "thing", "work", "place", "team", "country"]),
+            rng,
+            held_names,
+            real=0.15,
+        )
+        for _ in range(rng.randint(3, 8))
+    ]
+    names += [
+        number(rng, 1, 99999) if rng.random() < 0.5 else maths.polynomial(rng)
+        for _ in range(rng.randint(0, 2))
+    ]
     rng.shuffle(names)
     doc.text(rng.choice([", ", " ", "\n", " and "]).join(names), 0.0)
     for _ in range(rng.randint(2, 5)):
         again = rng.sample(names, rng.randint(1, len(names)))
-        left, right = rng.choice([('"', '"'), (" ", "."), ('="', '")'), (' "', '",'), ("(", ")"), (" ", ","), ("\n", "\n"), (" the ", " of")])
+        left, right = rng.choice(
+            [
+                ('"', '"'),
+                (" ", "."),
+                ('="', '")'),
+                (' "', '",'),
+                ("(", ")"),
+                (" ", ","),
+                ("\n", "\n"),
+                (" the ", " of"),
+            ]
+        )
         for name in again:
             doc.text(left + name + right, ANSWER)
     doc.special("end_of_text")

@@ -16,10 +16,20 @@ def export(run: Path, folder: Path) -> None:
     encode = Encoder()
     ids = {name: encode.tokenizer.token_to_id(f"<|{name}|>") for name in SPECIALS}
     stops = [ids["end_of_text"], ids["eom_id"], ids["eot_id"]]
-    common = {"bos_token_id": ids["begin_of_text"], "eos_token_id": stops, "pad_token_id": ids["finetune_right_pad_id"]}
+    common = {
+        "bos_token_id": ids["begin_of_text"],
+        "eos_token_id": stops,
+        "pad_token_id": ids["finetune_right_pad_id"],
+    }
     folder.mkdir(parents=True, exist_ok=True)
     config = {**CONFIG, "vocab_size": encode.vocab_size, **common}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "generation_config.json").write_text(json.dumps({**common, "do_sample": False}, indent=2) + "\n")
+    (folder / "generation_config.json").write_text(
+        json.dumps({**common, "do_sample": False}, indent=2) + "\n"
+    )
     weights = torch.load(run / "checkpoint.pt", weights_only=True)["average"]
-    save_file({name: w.to(torch.bfloat16).contiguous() for name, w in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: w.to(torch.bfloat16).contiguous() for name, w in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )

@@ -3,6 +3,9 @@
 A function is a verb and a noun with one to three parameters; a request names the noun and the values.
 """
 
+# Tables of wordings read best one entry a line.
+# ruff: noqa: E501
+
 from random import Random
 
 from training.text import kinds as k
@@ -15,20 +18,15 @@ QUERY = {
     "look_up": ["Look up", "Can you look up", "What is"], "search": ["Search for", "Find"], "list": ["List", "Show me"],
     "calculate": ["Calculate", "What is", "Work out"], "compute": ["Compute", "Calculate"], "lookup": ["Look up", "What is"],
 }  # fmt: skip
-ACTION = "book create delete update send play start stop open close order set add remove cancel save print buy sell rent move change share rate plan write track turn reserve".split()
+ACTION = ["book", "create", "delete", "update", "send", "play", "start", "stop", "open", "close", "order", "set", "add", "remove", "cancel", "save", "print", "buy", "sell", "rent", "move", "change", "share", "rate", "plan", "write", "track", "turn", "reserve"]
 ASK_ACTION = ["{V}", "Please {v}", "Can you {v}", "I want to {v}", "Could you {v}", "I would like to {v}", "You should {v}"]
 HELD_ASK_ACTION = ["I'd like to {v}", "Would you {v}", "I need to {v}"]
 HELD_QUERY = ["Could you find", "Please give me", "I want", "Can you tell me"]
-SUBJECTS = """weather temperature forecast population time news score match flight hotel restaurant recipe stock rate route distance
-traffic ticket table room taxi meeting event reminder alarm timer message email note task song playlist video picture photo
-contact account invoice payment order parcel delivery product review book article word translation file document report
-balance loan tax salary user profile appointment doctor medicine calendar schedule menu light heating camera door device
-train_times opening_hours stock_price exchange_rate flight_info current_weather next_flight bus_times air_quality sea_level
-next_train phone_number weather_forecast sports_score shopping_list train_ticket""".split()
-ADJECTIVES = "current next last daily total new old local public open free best average".split()
-TAILS = "info status details list history".split()
-LANGUAGES = "English German French Spanish Italian Portuguese Hindi Thai Swedish Norwegian Danish Finnish Polish Dutch Japanese Korean Turkish Greek Arabic Russian".split()
-COLOURS = "red green blue yellow orange purple pink brown black white grey".split()
+SUBJECTS = ["weather", "temperature", "forecast", "population", "time", "news", "score", "match", "flight", "hotel", "restaurant", "recipe", "stock", "rate", "route", "distance", "traffic", "ticket", "table", "room", "taxi", "meeting", "event", "reminder", "alarm", "timer", "message", "email", "note", "task", "song", "playlist", "video", "picture", "photo", "contact", "account", "invoice", "payment", "order", "parcel", "delivery", "product", "review", "book", "article", "word", "translation", "file", "document", "report", "balance", "loan", "tax", "salary", "user", "profile", "appointment", "doctor", "medicine", "calendar", "schedule", "menu", "light", "heating", "camera", "door", "device", "train_times", "opening_hours", "stock_price", "exchange_rate", "flight_info", "current_weather", "next_flight", "bus_times", "air_quality", "sea_level", "next_train", "phone_number", "weather_forecast", "sports_score", "shopping_list", "train_ticket"]
+ADJECTIVES = ["current", "next", "last", "daily", "total", "new", "old", "local", "public", "open", "free", "best", "average"]
+TAILS = ["info", "status", "details", "list", "history"]
+LANGUAGES = ["English", "German", "French", "Spanish", "Italian", "Portuguese", "Hindi", "Thai", "Swedish", "Norwegian", "Danish", "Finnish", "Polish", "Dutch", "Japanese", "Korean", "Turkish", "Greek", "Arabic", "Russian"]
+COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey"]
 
 
 def _date(rng: Random) -> str:

@@ -6,6 +6,9 @@ frame ("What is ...?", "Tell me ..."); questions stand by themselves. Those in `
 `HELD_FRAMES` are wordings that training never shows.
 """
 
+# Tables of wordings read best one entry a line.
+# ruff: noqa: E501
+
 from dataclasses import dataclass, field
 
 
@@ -151,19 +154,12 @@ VERBATIM = ["Search for {}.", "Search for {}", "Search the web for {}.", "Look u
             "Find me information on {}.", "Can you search for {}?", "Find pages about {}.", "Look for {} on the web.", "Use the search tool for {}.", "Search online for {}."]  # fmt: skip
 HELD_VERBATIM = ["Find {} on the web.", "Can you find information about {}?", "Please look for {}."]
 
-NOUNS = """colour size weight owner name age speed length width height depth price taste sound shape origin symbol flag motto
-anthem leader member rule goal plan engine motor wheel roof door window garden bridge river forest island mountain valley
-harbour station school church tower wall gate market square street road path field farm mill mine factory office shop bank
-hospital library museum theatre park lake beach boat ship train bus car bike plane horse dog cat bird fish tree flower stone
-metal wood glass paper cloth silk wool cotton leather salt sugar bread cheese wine beer tea coffee milk water oil fire wind
-rain snow ice sun moon star sky night day morning evening spring summer autumn winter king queen prince captain teacher doctor
-painter writer singer dancer player driver pilot farmer baker cook guard judge pope dean code number letter key password title
-topic score record budget salary rent tax fee fine deadline duration frequency capacity voltage pressure density""".split()
-JOBS = "painter writer singer dancer doctor teacher lawyer pilot farmer baker cook judge scientist engineer poet actor composer swimmer runner driver politician footballer chemist physicist".split()
-PLACE_WORD = "library bridge museum park school hospital station harbour theatre stadium market".split()
+NOUNS = ["colour", "size", "weight", "owner", "name", "age", "speed", "length", "width", "height", "depth", "price", "taste", "sound", "shape", "origin", "symbol", "flag", "motto", "anthem", "leader", "member", "rule", "goal", "plan", "engine", "motor", "wheel", "roof", "door", "window", "garden", "bridge", "river", "forest", "island", "mountain", "valley", "harbour", "station", "school", "church", "tower", "wall", "gate", "market", "square", "street", "road", "path", "field", "farm", "mill", "mine", "factory", "office", "shop", "bank", "hospital", "library", "museum", "theatre", "park", "lake", "beach", "boat", "ship", "train", "bus", "car", "bike", "plane", "horse", "dog", "cat", "bird", "fish", "tree", "flower", "stone", "metal", "wood", "glass", "paper", "cloth", "silk", "wool", "cotton", "leather", "salt", "sugar", "bread", "cheese", "wine", "beer", "tea", "coffee", "milk", "water", "oil", "fire", "wind", "rain", "snow", "ice", "sun", "moon", "star", "sky", "night", "day", "morning", "evening", "spring", "summer", "autumn", "winter", "king", "queen", "prince", "captain", "teacher", "doctor", "painter", "writer", "singer", "dancer", "player", "driver", "pilot", "farmer", "baker", "cook", "guard", "judge", "pope", "dean", "code", "number", "letter", "key", "password", "title", "topic", "score", "record", "budget", "salary", "rent", "tax", "fee", "fine", "deadline", "duration", "frequency", "capacity", "voltage", "pressure", "density"]
+JOBS = ["painter", "writer", "singer", "dancer", "doctor", "teacher", "lawyer", "pilot", "farmer", "baker", "cook", "judge", "scientist", "engineer", "poet", "actor", "composer", "swimmer", "runner", "driver", "politician", "footballer", "chemist", "physicist"]
+PLACE_WORD = ["library", "bridge", "museum", "park", "school", "hospital", "station", "harbour", "theatre", "stadium", "market"]
 CUPS = ["World Cup", "Champions League", "Stanley Cup", "Super Bowl", "Davis Cup", "European Championship", "World Series", "Tour de France", "Wimbledon final", "Eurovision Song Contest"]
 CURRENCY = ["kronor", "euros", "dollars", "pounds", "francs", "yen", "rupees", "pesos", "zloty"]
-CODES = "USD EUR SEK NOK DKK GBP CHF JPY INR CNY PLN CAD AUD BRL MXN".split()
-MONTHS = "January February March April May June July August September October November December".split()
-WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+CODES = ["USD", "EUR", "SEK", "NOK", "DKK", "GBP", "CHF", "JPY", "INR", "CNY", "PLN", "CAD", "AUD", "BRL", "MXN"]
+MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 EVENTS = ["Easter", "Midsummer", "Diwali", "the Olympics", "Mother's Day", "Ramadan", "Chinese New Year", "Thanksgiving", "the summer solstice", "Halloween", "the Nobel Prize ceremony", "Black Friday"]

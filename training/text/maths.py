@@ -1,5 +1,8 @@
 """Questions for wolfram_alpha: arithmetic, equations, calculus, units. Each gives (question, query)."""
 
+# Tables of wordings read best one entry a line.
+# ruff: noqa: E501
+
 from random import Random
 
 from training.text.values import number

@@ -22,7 +22,13 @@ CONFIG = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
     "rope_theta": 500000.0,
-    "rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+    "rope_scaling": {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
     "max_position_embeddings": 131072,
     "attention_bias": False,
     "mlp_bias": False,
@@ -36,7 +42,11 @@ def inverse_frequencies(config: dict) -> Tensor:
     d, scaling = config["head_dim"], config["rope_scaling"]
     freq = config["rope_theta"] ** (-torch.arange(0, d, 2).double() / d)
     wavelength = 2 * math.pi / freq
-    low, high, old = scaling["low_freq_factor"], scaling["high_freq_factor"], scaling["original_max_position_embeddings"]
+    low, high, old = (
+        scaling["low_freq_factor"],
+        scaling["high_freq_factor"],
+        scaling["original_max_position_embeddings"],
+    )
     smooth = ((old / wavelength - low) / (high - low)).clamp(0, 1)
     return ((1 - smooth) * freq / scaling["factor"] + smooth * freq).float()
 
@@ -59,7 +69,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Attention(nn.Module):
     def __init__(self, c: dict):
         super().__init__()
-        self.heads, self.kv, self.d = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
+        self.heads, self.kv, self.d = (
+            c["num_attention_heads"],
+            c["num_key_value_heads"],
+            c["head_dim"],
+        )
         dim = c["hidden_size"]
         self.q_proj = nn.Linear(dim, self.heads * self.d, bias=False)
         self.k_proj = nn.Linear(dim, self.kv * self.d, bias=False)
@@ -72,7 +86,12 @@ class Attention(nn.Module):
         k = rotate(self.k_proj(x).view(n, self.kv, self.d), cos, sin).repeat_interleave(group, 1)
         v = self.v_proj(x).view(n, self.kv, self.d).repeat_interleave(group, 1)
         parts = [t.split(lengths) for t in (q, k, v)]
-        out = [F.scaled_dot_product_attention(*(t.transpose(0, 1)[None] for t in qkv), is_causal=True)[0].transpose(0, 1) for qkv in zip(*parts, strict=True)]
+        out = [
+            F.scaled_dot_product_attention(*(t.transpose(0, 1)[None] for t in qkv), is_causal=True)[
+                0
+            ].transpose(0, 1)
+            for qkv in zip(*parts, strict=True)
+        ]
         return self.o_proj(torch.cat(out).reshape(n, -1))
 
 
@@ -112,12 +131,14 @@ class Llama(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         self.model = Decoder(config)
-        angles = torch.outer(torch.arange(4096).float(), inverse_frequencies(config)).repeat(1, 2)[:, None]
+        angles = torch.outer(torch.arange(4096).float(), inverse_frequencies(config)).repeat(1, 2)[
+            :, None
+        ]
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(self, ids: Tensor, lengths: list[int], wanted: Tensor) -> Tensor:
-        """ids (N,), documents one after the other; logits (len(wanted), vocabulary) at the wanted places."""
+        """ids (N,), documents end to end -> logits (len(wanted), vocabulary) at those places."""
         positions = torch.cat([torch.arange(n) for n in lengths])
         cos, sin = self.cos[positions], self.sin[positions]
         x = self.model.embed_tokens(ids)
@@ -128,7 +149,7 @@ class Llama(nn.Module):
 
 @torch.no_grad()
 def structured_start(model: Llama, config: dict, seed: int = 0) -> None:
-    """A start that already copies a little: what follows a piece now is what followed it before.
+    """A start that copies a little already: what follows a piece is what followed it before.
 
     The residual's dimensions: 0-95 the token, 96-143 the token before, 144-175 the one before that,
     176 a constant. Layer 0 fetches the earlier tokens by position (high rotary frequencies), layer 1

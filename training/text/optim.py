@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 def orthogonalised(g: Tensor, steps: int = 5) -> Tensor:
-    """The nearest half-orthogonal matrix, roughly: Newton-Schulz with Muon's quintic coefficients."""
+    """The nearest half-orthogonal matrix, roughly: Newton-Schulz, Muon's coefficients."""
     x = g / (g.norm() + 1e-7)
     if tall := x.shape[0] > x.shape[1]:
         x = x.T
@@ -17,11 +17,15 @@ def orthogonalised(g: Tensor, steps: int = 5) -> Tensor:
 
 class Optimizer:
     def __init__(self, model: nn.Module, muon_lr: float = 0.01, adam_lr: float = 2e-3):
-        self.matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+        self.matrices = [
+            p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n
+        ]
         rest = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
         self.momentum = [torch.zeros_like(p) for p in self.matrices]
         self.muon_lr, self.adam_lr = muon_lr, adam_lr
-        self.adam = torch.optim.AdamW(rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True)
+        self.adam = torch.optim.AdamW(
+            rest, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0, foreach=True
+        )
 
     @torch.no_grad()
     def step(self, scale: float) -> None:

@@ -1,8 +1,11 @@
-"""Documents as Llama 3 prompts: segments of text and special tokens, each with its weight in the loss.
+"""Documents as Llama 3 prompts: segments of text and special tokens, each with its loss weight.
 
 The wording is that of Meta's documents (form "meta") and of the published Llama 3.1 and 3.2 chat
 templates ("hf31", "hf32"). Knows no task.
 """
+
+# Tables of wordings read best one entry a line.
+# ruff: noqa: E501
 
 import json
 from dataclasses import dataclass, field
@@ -63,7 +66,12 @@ def hf_date(rng: Random) -> str:
     return f"{rng.randint(1, 31):02d} {rng.choice(MONTHS)[:3]} {rng.randint(2024, 2028)}"
 
 
-HELPFUL = ["You are a helpful assistant", "You are a helpful assistant", "You are a helpful assistant", "You are a helpful assistant."]
+HELPFUL = [
+    "You are a helpful assistant",
+    "You are a helpful assistant",
+    "You are a helpful assistant",
+    "You are a helpful assistant.",
+]
 SYSTEMS = [
     *HELPFUL, *HELPFUL, "You are a helpful AI assistant.", "You are an assistant.", "You are a helpful assistant that answers questions.", "Answer briefly.", "Be brief.",
     "You are a friendly assistant.", "You answer questions with the help of tools.", "You are a helpful assistant. Answer in one sentence.", "Help the user.", "You are cria.",
@@ -72,7 +80,9 @@ SYSTEMS = [
 ]  # fmt: skip
 
 
-def start(rng: Random, form: str, builtin: list[str], functions: bool, system: str | None = None) -> Document:
+def start(
+    rng: Random, form: str, builtin: list[str], functions: bool, system: str | None = None
+) -> Document:
     """Begin of text and the system block of a form; `form` is meta, hf31, hf32 or none."""
     doc = Document()
     doc.special("begin_of_text")
@@ -84,7 +94,9 @@ def start(rng: Random, form: str, builtin: list[str], functions: bool, system: s
         block = (f"Environment: ipython\n{tools}\n" if builtin else "") + system
     elif form == "meta":
         knowledge = f"Cutting Knowledge Date: December 2023\nToday Date: {meta_date(rng)}\n\n"
-        block = ("Environment: ipython\n" + tools if builtin or functions else "") + knowledge + system
+        block = (
+            ("Environment: ipython\n" + tools if builtin or functions else "") + knowledge + system
+        )
     else:
         date = "26 Jul 2024" if form == "hf31" and rng.random() < 0.7 else hf_date(rng)
         block = "Environment: ipython\n" if builtin or functions else ""

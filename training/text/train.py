@@ -16,8 +16,23 @@ from training.text.model import CONFIG, Llama, structured_start
 from training.text.optim import Optimizer
 
 # Shares of documents. The first stage is mostly copying, then the tasks; see README.md for why.
-WARM_MIX = {"call": 0.25, "function": 0.06, "result": 0.10, "passage": 0.10, "talk": 0.04, "copy": 0.45}
-MIX = {"call": 0.31, "function": 0.15, "result": 0.16, "function_result": 0.05, "passage": 0.18, "talk": 0.05, "copy": 0.10}
+WARM_MIX = {
+    "call": 0.25,
+    "function": 0.06,
+    "result": 0.10,
+    "passage": 0.10,
+    "talk": 0.04,
+    "copy": 0.45,
+}
+MIX = {
+    "call": 0.31,
+    "function": 0.15,
+    "result": 0.16,
+    "function_result": 0.05,
+    "passage": 0.18,
+    "talk": 0.05,
+    "copy": 0.10,
+}
 
 
 @dataclass
@@ -50,7 +65,9 @@ class Average:
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), weight)
 
 
-def loss_of(model: Llama, row: Tensor, lengths: list[int], wanted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def loss_of(
+    model: Llama, row: Tensor, lengths: list[int], wanted: Tensor, target: Tensor, weight: Tensor
+) -> Tensor:
     loss = F.cross_entropy(model(row, lengths, wanted), target, reduction="none")
     return (loss * weight).sum() / weight.sum()
 
@@ -75,7 +92,15 @@ def train(run: Path, recipe: Recipe) -> None:
 
     def save() -> None:
         new = checkpoint.with_suffix(".new")
-        torch.save({"model": model.state_dict(), "average": average.model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, new)
+        torch.save(
+            {
+                "model": model.state_dict(),
+                "average": average.model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+            },
+            new,
+        )
         os.replace(new, checkpoint)
 
     def note(**values: object) -> None:
@@ -94,7 +119,11 @@ def train(run: Path, recipe: Recipe) -> None:
         total += loss.item()
         step += 1
         if step % 50 == 0:
-            note(loss=round(total / 50, 4), rate=round(rate(step, recipe), 3), seconds=round(time.monotonic() - started))
+            note(
+                loss=round(total / 50, 4),
+                rate=round(rate(step, recipe), 3),
+                seconds=round(time.monotonic() - started),
+            )
             total = 0.0
         if step % recipe.save_every == 0:
             save()

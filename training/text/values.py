@@ -1,4 +1,5 @@
 """Fills the slots of a template: names by `names.draw`, values (numbers, dates, words) at random."""
+# ruff: noqa: E501
 
 import re
 from random import Random
@@ -52,7 +53,11 @@ class Scene:
         if key not in self.values:
             taken = set(self.values.values())
             for _ in range(20):
-                value = draw(kind, self.rng, self.held) if kind in _NAME_KINDS else _VALUES[kind](self.rng)
+                value = (
+                    draw(kind, self.rng, self.held)
+                    if kind in _NAME_KINDS
+                    else _VALUES[kind](self.rng)
+                )
                 if value not in taken:
                     break
             self.values[key] = value
@@ -61,5 +66,7 @@ class Scene:
     def fork(self, *forget: str) -> "Scene":
         """The same scene without some slots: a second entity of the same kind."""
         other = Scene(self.rng, self.held)
-        other.values = {key: v for key, v in self.values.items() if key.rstrip("0123456789") not in forget}
+        other.values = {
+            key: v for key, v in self.values.items() if key.rstrip("0123456789") not in forget
+        }
         return other
