@@ -1,4 +1,4 @@
-"""What no client library shows: the bytes themselves, broken connections, and gh models' reading."""
+"""What no client library shows: the bytes, broken connections, and how gh models reads."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def test_a_stream_is_made_of_data_lines_and_nothing_else(server: Server) -> None
     expected = (
         base + '{"role":"assistant","content":""},"finish_reason":null}]}\n\n'
         + base + '{"content":"Hej "},"finish_reason":null}]}\n\n'
-        + base + '{"content":"G\\u00f6teborg \\ud83d\\ude00\\r\\n\\u2028"},"finish_reason":null}]}\n\n'
+        + base + '{"content":"G\\u00f6teborg \\ud83d\\ude00\\r\\n\\u2028"},'
+        '"finish_reason":null}]}\n\n'
         + base + '{},"finish_reason":"stop"}]}\n\n'
         "data: [DONE]\n\n"
     )  # fmt: skip
@@ -219,7 +220,7 @@ def test_a_client_that_goes_in_the_middle_of_its_body_leaves_nothing_behind(
     "headers",
     [
         {"Authorization": f"Bearer {KEY}"},
-        {"authorization": f"bEaReR  {KEY} "},
+        {"authorization": f"bEaReR  {KEY}"},
         {"api-key": KEY},
         {"x-api-key": KEY},
         {"Authorization": "Bearer wrong", "api-key": KEY},
@@ -238,7 +239,7 @@ def test_each_header_alone_opens_the_door(keyed_server: Server, headers: dict[st
         {"Authorization": KEY},
         {"Authorization": f"Basic {KEY}"},
         {"Authorization": f"Bearer {KEY}x"},
-        {"Authorization": "Bearer "},
+        {"Authorization": "Bearer"},
         {"api-key": KEY[:-1]},
         {"api-key": "ÿ"},
     ],
@@ -349,7 +350,9 @@ def test_metrics_count_what_happened(server: Server, http: httpx2.Client) -> Non
         before[1] + 1,
         before[2] + 1,
     )
-    assert "nowhere" not in http.get("/nowhere").text or "nowhere" not in http.get("/metrics").text
+    http.get("/some-path-that-a-caller-made-up")
+    assert "made-up" not in http.get("/metrics").text
+    assert value('puna_requests_total{route="none",status="404"}') >= 1
 
 
 def unchunked(body: bytes) -> bytes:
