@@ -20,12 +20,13 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from puna.llama.config import VisionConfig
-from puna.llama.images import tile_image
+from puna.llama.images import MEAN, STD, fit_canvas, tile_image
 from training.vision import photos, scenes, talk
 from training.vision.photos import Photo
 from training.vision.scenes import COLOURS, SHAPES, Scene
 
 ROW = 128
+MEANS, STDS = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
 IGNORE = -100
 # What a patch shows, for the helper losses that teach the encoder where things are.
 PATCH_COLOURS = list(dict.fromkeys([*COLOURS, *scenes.BACKGROUNDS, *photos.NAMES]))
@@ -104,6 +105,16 @@ class Batch:
     cell: torch.Tensor
 
 
+@dataclass(frozen=True)
+class View:
+    """A finished picture as it is kept: `tiles` uint8 [used, 3, S, S], and what is true of it."""
+
+    tiles: torch.Tensor
+    ratio: int
+    subject: Scene | Photo
+    patches: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 def picture(rng: Random, held: bool | None = False) -> tuple[Image.Image, Image.Image | None, Scene | Photo]:
     if rng.random() < 0.14:
         image, photo = photos.sample(rng)
@@ -128,12 +139,10 @@ def labels(
     size, patch = config.image_size, config.patch_size
     side = size // patch
     rows, columns = config.supported_aspect_ratios[ratio - 1]
-    out = np.full((3, config.max_num_tiles, side * side), IGNORE)
+    out = np.full((3, config.max_num_tiles, side * side), IGNORE, np.int8)
     if where is None:
         return out[0], out[1], out[2]
     assert isinstance(subject, Scene)
-    from puna.llama.images import fit_canvas
-
     height, width = fit_canvas(image.height, image.width, rows * size, columns * size, size)
     inside = np.full((rows * size, columns * size), 255, np.uint8)
     inside[:height, :width] = np.asarray(where.resize((width, height), Image.Resampling.NEAREST))
@@ -158,9 +167,13 @@ def labels(
 class Maker:
     """Makes batches, the same ones for the same seed."""
 
-    def __init__(self, words: Words, config: VisionConfig, describe: float = 0.22) -> None:
+    def __init__(
+        self, words: Words, config: VisionConfig, describe: float = 0.22, fresh: float = 0.35, pool_size: int = 16_000
+    ) -> None:
         self.words, self.config, self.describe = words, config, describe
         self.image = words.vocab_size
+        self.fresh, self.pool_size = fresh, pool_size
+        self.pool: list[View] = []
 
     def row(self, rng: Random, subject: Scene | Photo) -> Row:
         words, row = self.words, Row()
@@ -210,24 +223,38 @@ class Maker:
         row.targets += [IGNORE] * spare
         return row
 
-    def batch(self, seed: int, size: int) -> Batch:
+    def view(self, rng: Random) -> View:
+        """A new picture, or one seen before: drawing costs more than asking something new of it."""
+        if len(self.pool) >= 512 and rng.random() > self.fresh:
+            return rng.choice(self.pool)
+        image, where, subject = picture(rng)
+        prepared = tile_image(image, self.config)
+        used = prepared.pixels[: prepared.num_tiles] * STDS + MEANS
+        patches = labels(image, where, subject, self.config, prepared.aspect_ratio_id)
+        made = View((used * 255).round().byte(), prepared.aspect_ratio_id, subject, patches)
+        if len(self.pool) < self.pool_size:
+            self.pool.append(made)
+        else:
+            self.pool[rng.randrange(self.pool_size)] = made
+        return made
+
+    def batch(self, seed: int, size: int, talk_too: bool = True) -> Batch:
         rng = Random(seed)
-        rows: list[Row] = []
-        pixels, ratios, tiles, patch_labels = [], [], [], []
-        for _ in range(size):
-            image, where, subject = picture(rng)
-            prepared = tile_image(image, self.config)
-            pixels.append(prepared.pixels)
-            ratios.append(prepared.aspect_ratio_id)
-            tiles.append(prepared.num_tiles)
-            patch_labels.append(labels(image, where, subject, self.config, prepared.aspect_ratio_id))
-            rows.append(self.row(rng, subject))
-        colour, shape, cell = (torch.from_numpy(np.stack(kind)) for kind in zip(*patch_labels, strict=True))
+        views = [self.view(rng) for _ in range(size)]
+        rows = [self.row(rng, view.subject) if talk_too else Row() for view in views]
+        side = self.config.image_size
+        pixels = torch.zeros(size, self.config.max_num_tiles, 3, side, side)
+        for index, view in enumerate(views):
+            pixels[index, : len(view.tiles)] = (view.tiles.float() / 255 - MEANS) / STDS
+        colour, shape, cell = (
+            torch.from_numpy(np.stack([view.patches[kind] for view in views])).long() for kind in range(3)
+        )
 
         def gather(name: str) -> torch.Tensor:
             return torch.tensor([getattr(row, name) for row in rows])
 
         return Batch(
-            torch.stack(pixels), torch.tensor(ratios), torch.tensor(tiles), gather("tokens"), gather("positions"),
-            gather("branches"), gather("sees"), gather("targets"), colour, shape, cell,
+            pixels, torch.tensor([view.ratio for view in views]), torch.tensor([len(view.tiles) for view in views]),
+            gather("tokens"), gather("positions"), gather("branches"), gather("sees"), gather("targets"),
+            colour, shape, cell,
         )  # fmt: skip

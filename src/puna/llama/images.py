@@ -45,7 +45,11 @@ def prepare_image(data: bytes, config: VisionConfig, *, max_pixels: int) -> Prep
     Raises `InvalidImage` when `data` is no image, is cut off, or has more than `max_pixels` pixels.
     Of an animation the first frame is taken.
     """
-    image = decode_image(data, max_pixels=max_pixels)
+    return tile_image(decode_image(data, max_pixels=max_pixels), config)
+
+
+def tile_image(image: Image.Image, config: VisionConfig) -> PreparedImage:
+    """Fits, pads, normalises and cuts an RGB image into tiles."""
     size = config.image_size
     rows, columns = choose_canvas(image.height, image.width, config)
     height, width = fit_canvas(image.height, image.width, rows * size, columns * size, size)
