@@ -107,9 +107,10 @@ class Engine:
         self._last_finish = time.monotonic()
         self._seconds_per_finish = 1.0
 
-    def submit(self, prompt: Prompt, sampling: SamplingParams, outbox: Outbox) -> int:
-        """Takes a request and gives its number; `outbox` is called in the engine's thread with each
-        `Emitted`, then once with `Ended` or an error, and must not block.
+    def submit(self, prompt: Prompt, sampling: SamplingParams, outbox: Outbox) -> Sequence:
+        """Takes a request; `outbox` is called in the engine's thread with each `Emitted`, then once
+        with `Ended` or an error, and must not block. What is given back can be cancelled, and from
+        its first token on it knows its `cached_tokens`.
 
         Raises `ContextTooLong` and `InvalidImage` when it could never fit, `Overloaded` when the
         queue is full, `EngineFailed` when the engine is closed.
@@ -136,14 +137,13 @@ class Engine:
             self._arrived.append(sequence)
             self._requests += 1
             self._wake.notify()
-        return sequence.number
+        return sequence
 
-    def cancel(self, number: int) -> None:
+    def cancel(self, sequence: Sequence) -> None:
         """No more is computed or said for this request from the next step on. Done ones may be
         cancelled too."""
         with self._wake:
-            sequence = self._live.pop(number, None)
-            if sequence is not None:
+            if self._live.pop(sequence.number, None) is not None:
                 self._cancelled.append(sequence)
                 self._withdrawn += 1
                 self._wake.notify()
@@ -252,10 +252,10 @@ class Engine:
             sequence.outbox(outcome)
         except Exception:
             # nobody is there any more, for example because the listener's event loop is closed
-            self.cancel(sequence.number)
+            self.cancel(sequence)
 
     def _finish(self, sequence: Sequence, reason: Literal["stop", "length"]) -> None:
-        self._tell(sequence, Ended(reason, sequence.cached_tokens or 0))
+        self._tell(sequence, Ended(reason))
         self._live.pop(sequence.number, None)
         self._finished += 1
         now = time.monotonic()

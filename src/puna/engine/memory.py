@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from puna.errors import ModelTooLarge
+from puna.llama.catalog import footprint, would_fit
 from puna.llama.config import LlamaConfig
 
 # Of what is free beside the weights; the rest is for activations and for other programs.
@@ -44,14 +45,6 @@ class MemoryPlan:
         return self.num_pages * self.page_size
 
 
-def bytes_per_tile(config: LlamaConfig, itemsize: int) -> int:
-    """Cross-attention keys and values of one image tile, all layers, in bytes."""
-    if config.vision is None:
-        return 0
-    numbers = 2 * len(config.cross_attention_layers) * config.num_key_value_heads * config.head_dim
-    return numbers * config.vision.num_patches * itemsize
-
-
 def plan_memory(
     config: LlamaConfig,
     *,
@@ -76,7 +69,7 @@ def plan_memory(
     if left < 0:
         raise ModelTooLarge(
             f"the weights take {gigabytes(weight_bytes)}, but only {gigabytes(free_bytes)} of "
-            f"memory are free: {_smaller(weight_bytes, free_bytes, itemsize)}"
+            f"memory are free: {_what_fits(free_bytes, share)}"
         )
     if kv_memory is not None and kv_memory > left:
         raise ModelTooLarge(
@@ -86,9 +79,9 @@ def plan_memory(
         )
     longest = min(max_context or config.max_position_embeddings, config.max_position_embeddings)
     shortest = longest if max_context else min(longest, SHORTEST_CONTEXT)
-    page_bytes = config.kv_elements_per_token * page_size * itemsize
-    tile = bytes_per_tile(config, itemsize)
-    image = tile * config.vision.max_num_tiles if config.vision else 0
+    sizes = footprint(config, kv_element_size=itemsize)
+    page_bytes, image = sizes.token * page_size, sizes.image
+    tile = image // config.vision.max_num_tiles if config.vision else 0
 
     budget = kv_memory
     if budget is None:
@@ -106,7 +99,7 @@ def plan_memory(
             + (
                 f"a context of {context} tokens would fit"
                 if context
-                else _smaller(weight_bytes, free_bytes - int(needed / share), itemsize)
+                else _what_fits(free_bytes, share)
             )
         )
     return MemoryPlan(context, num_pages, page_size, page_bytes, images, tile, weight_bytes)
@@ -153,11 +146,14 @@ def _group_memory() -> int:
         return sys.maxsize
 
 
-def _smaller(weight_bytes: int, bytes_for_weights: int, itemsize: int) -> str:
-    if itemsize > 2 and weight_bytes * 2 // itemsize <= bytes_for_weights:
-        return f"in bfloat16 it takes {gigabytes(weight_bytes * 2 // itemsize)} and would fit"
-    billions = max(0, bytes_for_weights) / 2e9
-    return f"a model of at most {billions:.1f} billion parameters in bfloat16 would fit"
+def _what_fits(free_bytes: int, share: float) -> str:
+    for model in would_fit(free_bytes, tokens=SHORTEST_CONTEXT):
+        if model.config is not None:
+            needs = footprint(model.config)
+            beside = SHORTEST_CONTEXT * needs.token + needs.image
+            if needs.weights + beside / share <= free_bytes:
+                return f"{model.name} in bfloat16 would fit"
+    return "not even the smallest Llama would fit"
 
 
 def _pages(tokens: int, page_size: int) -> int:

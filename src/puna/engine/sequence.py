@@ -69,11 +69,9 @@ class Emitted:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The last thing a sequence says: a stop id came, or the limit. `cached_tokens` of the prompt
-    were found in the cache when it began."""
+    """The last thing a sequence says: a stop id came, or the limit."""
 
     reason: Literal["stop", "length"]
-    cached_tokens: int
 
 
 Outcome: TypeAlias = Emitted | Ended | PunaError
@@ -120,7 +118,7 @@ class Sequence:
         self.published = 0  # of its full pages, how many have been offered for reuse
         self.held_images: set[int] = set()  # indices into `images`
         self.images_encoded = 0
-        self.cached_tokens: int | None = None  # unknown until it first runs
+        self.cached_tokens: int | None = None  # of its prompt; unknown until it first runs
 
         self._page_size = page_size
         self._keys: list[bytes] = []

@@ -70,7 +70,7 @@ def test_an_answer_is_what_the_model_says_one_token_at_a_time() -> None:
     engine.submit(text(10), greedy(20), heard)
     run(engine)
     assert heard.tokens == expected(text(10), greedy(20))
-    assert heard.end == Ended("length", cached_tokens=0)
+    assert heard.end == Ended("length")
 
 
 def test_a_stop_id_is_emitted_and_ends_the_answer() -> None:
@@ -152,10 +152,10 @@ def test_a_repeated_prompt_is_computed_once_but_for_its_last_page() -> None:
     first, second = Listener(), Listener()
     engine.submit(text(18), greedy(), first)
     run(engine)
-    engine.submit(text(18), greedy(), second)
+    sequence = engine.submit(text(18), greedy(), second)
     run(engine)
     assert second.tokens == first.tokens
-    assert second.end.cached_tokens == 16
+    assert sequence.cached_tokens == 16
     assert model.rows_per_step[5:][0] == [(16, 2)]
 
 
@@ -174,9 +174,9 @@ def test_the_next_turn_of_a_chat_reuses_prompt_and_answer() -> None:
     run(engine)
     turn = Prompt((*text(9).token_ids, *first.tokens, 1, 2, 3))
     second = Listener()
-    engine.submit(turn, greedy(3), second)
+    sequence = engine.submit(turn, greedy(3), second)
     run(engine)
-    assert second.end.cached_tokens == 16  # 9 + 8 tokens, of which the last was never computed
+    assert sequence.cached_tokens == 16  # 9 + 8 tokens, of which the last was never computed
     assert second.tokens == expected(turn, greedy(3))
 
 
@@ -199,10 +199,10 @@ def test_the_same_words_under_another_image_are_not_the_same_prefix() -> None:
     for content in (1, 2, 1):
         prompt = Prompt(ids, ((1, ToyImage(content)),))
         heard = Listener()
-        engine.submit(prompt, greedy(), heard)
+        sequence = engine.submit(prompt, greedy(), heard)
         run(engine)
         assert heard.tokens == expected(prompt, greedy())
-        answers.append((heard.tokens, heard.end.cached_tokens))
+        answers.append((heard.tokens, sequence.cached_tokens))
     assert answers[0][0] != answers[1][0]
     assert [cached for _, cached in answers] == [0, 0, 16]
 
