@@ -24,6 +24,7 @@ from puna.llama.batch import Batch, ImageView, Span
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig
 from puna.llama.images import PreparedImage
+from puna.llama.linear import Linear
 from puna.llama.rope import rope_frequencies
 from puna.llama.vision import VisionEncoder, multi_modal_projector
 
@@ -47,18 +48,6 @@ class Sight:
     images: tuple[tuple[ImageView, ...], ...]
 
 
-class Linear(nn.Module):
-    """A projection without bias."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        nn.init.normal_(self.weight, std=0.02)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return kernels.linear(x, self.weight)
-
-
 class RMSNorm(nn.Module):
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -74,10 +63,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         width, head_dim = config.hidden_size, config.head_dim
         self.head_dim = head_dim
-        self.q_proj = Linear(width, config.num_attention_heads * head_dim)
-        self.k_proj = Linear(width, config.num_key_value_heads * head_dim)
-        self.v_proj = Linear(width, config.num_key_value_heads * head_dim)
-        self.o_proj = Linear(config.num_attention_heads * head_dim, width)
+        self.q_proj = Linear(width, config.num_attention_heads * head_dim, bias=False)
+        self.k_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
+        self.v_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
+        self.o_proj = Linear(config.num_attention_heads * head_dim, width, bias=False)
 
     def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
         q = kernels.rotate(_heads(self.q_proj(x), self.head_dim), step.cos, step.sin)
@@ -95,10 +84,10 @@ class CrossAttention(nn.Module):
         super().__init__()
         width, head_dim = config.hidden_size, config.head_dim
         self.head_dim = head_dim
-        self.q_proj = Linear(width, config.num_attention_heads * head_dim)
-        self.k_proj = Linear(width, config.num_key_value_heads * head_dim)
-        self.v_proj = Linear(width, config.num_key_value_heads * head_dim)
-        self.o_proj = Linear(config.num_attention_heads * head_dim, width)
+        self.q_proj = Linear(width, config.num_attention_heads * head_dim, bias=False)
+        self.k_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
+        self.v_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
+        self.o_proj = Linear(config.num_attention_heads * head_dim, width, bias=False)
         self.q_norm = RMSNorm(head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(head_dim, config.rms_norm_eps)
 
@@ -118,9 +107,9 @@ class CrossAttention(nn.Module):
 class MLP(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(kernels.swiglu(self.gate_proj(x), self.up_proj(x)))
@@ -198,7 +187,7 @@ class Llama(nn.Module):
         self.config = config
         self.model = Decoder(config)
         if not config.tie_word_embeddings:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.vision:
             self.vision_model = VisionEncoder(config.vision)
             self.multi_modal_projector = multi_modal_projector(config.vision, config.hidden_size)

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from puna import kernels
 from puna.llama.config import VisionConfig
+from puna.llama.linear import Linear
 
 
 class VisionAttention(nn.Module):
@@ -23,10 +25,10 @@ class VisionAttention(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_attention_heads
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width, bias=False)
+        self.k_proj = Linear(width, width, bias=False)
+        self.v_proj = Linear(width, width, bias=False)
+        self.o_proj = Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (
@@ -40,8 +42,8 @@ class VisionAttention(nn.Module):
 class VisionMLP(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
@@ -179,9 +181,9 @@ class VisionEncoder(nn.Module):
         weight, size = self.patch_embedding.weight, self.config.patch_size
         patches = F.pixel_unshuffle(pixels.flatten(0, 1).to(weight.dtype), size)
         patches = patches.flatten(2).transpose(1, 2)
-        return F.linear(patches, weight.flatten(1)).view(*pixels.shape[:2], -1, len(weight))
+        return kernels.linear(patches, weight.flatten(1)).view(*pixels.shape[:2], -1, len(weight))
 
 
 def multi_modal_projector(config: VisionConfig, hidden_size: int) -> nn.Linear:
     """`multi_modal_projector`: [..., vision_output_dim] -> [..., hidden_size] of the text model."""
-    return nn.Linear(config.vision_output_dim, hidden_size, bias=True)
+    return Linear(config.vision_output_dim, hidden_size, bias=True)

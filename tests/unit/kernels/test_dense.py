@@ -11,15 +11,19 @@ DTYPES = [(torch.float32, 1e-5), (torch.bfloat16, 0.04), (torch.float16, 5e-3)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
-@pytest.mark.parametrize(("rows", "width", "out"), [(1, 64, 96), (3, 80, 33), (37, 100, 7)])
+@pytest.mark.parametrize(
+    ("rows", "width", "out"), [(1, 64, 96), (3, 80, 33), (37, 100, 7), (5, 700, 1600)]
+)
 def test_linear_is_the_product_with_the_transpose(
     dtype: torch.dtype, tolerance: float, rows: int, width: int, out: int
 ) -> None:
-    x, weight = torch.randn(rows, width).to(dtype), torch.randn(out, width).to(dtype) / 8
-    expected = torch.einsum("ri,oi->ro", x.double(), weight.double())
-    got = linear(x, weight)
-    assert got.dtype == dtype
-    assert (got - expected).abs().max() <= tolerance
+    x, bias = torch.randn(2, rows, width).to(dtype), torch.randn(out).to(dtype)
+    weight = (torch.randn(out, width) / width**0.5).to(dtype)
+    expected = torch.einsum("bri,oi->bro", x.double(), weight.double())
+    for got, wanted in ((linear(x, weight), expected), (linear(x, weight, bias), expected + bias)):
+        assert got.dtype == dtype
+        assert (got - wanted).abs().max() <= tolerance
+    assert torch.allclose(linear(x[0, 0], weight).double(), expected[0, 0], atol=tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
