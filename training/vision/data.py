@@ -90,7 +90,8 @@ class Row:
 @dataclass(frozen=True)
 class Batch:
     """`pixels` [B, 4, 3, S, S]; `ratio`, `tiles` [B]; the rest [B, ROW]. `colour` and `shape`
-    [B, 4, patches] and `cell` likewise are what each patch shows (IGNORE where there is none)."""
+    [B, 4, patches] and `cell` likewise are what each patch shows (IGNORE where there is none);
+    `outline` [B, 4, patches, 49] uint8 says where in it a thing lies."""
 
     pixels: torch.Tensor
     ratio: torch.Tensor
@@ -103,6 +104,7 @@ class Batch:
     colour: torch.Tensor
     shape: torch.Tensor
     cell: torch.Tensor
+    outline: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class View:
     ratio: int
     subject: Scene | Photo
     patches: tuple[np.ndarray, np.ndarray, np.ndarray]
+    outline: np.ndarray
 
 
 def picture(rng: Random, held: bool | None = False) -> tuple[Image.Image, Image.Image | None, Scene | Photo]:
@@ -134,14 +137,15 @@ def through_jpeg(rng: Random, image: Image.Image) -> Image.Image:
 
 def labels(
     image: Image.Image, where: Image.Image | None, subject: Scene | Photo, config: VisionConfig, ratio: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(colour, shape, cell) of every patch, [max_num_tiles, patches] each."""
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """(colour, shape, cell) of every patch, [max_num_tiles, patches] each, and its outline."""
     size, patch = config.image_size, config.patch_size
     side = size // patch
     rows, columns = config.supported_aspect_ratios[ratio - 1]
     out = np.full((3, config.max_num_tiles, side * side), IGNORE, np.int8)
+    outline = np.zeros((config.max_num_tiles, side * side, 49), np.uint8)
     if where is None:
-        return out[0], out[1], out[2]
+        return (out[0], out[1], out[2]), outline
     assert isinstance(subject, Scene)
     height, width = fit_canvas(image.height, image.width, rows * size, columns * size, size)
     inside = np.full((rows * size, columns * size), 255, np.uint8)
@@ -161,7 +165,9 @@ def labels(
     out[0, used] = np.where(covered, colours[best], np.where(seen > 0.3, ground, IGNORE))
     out[1, used] = np.where(covered, shapes[best], 0)
     out[2, used] = np.where(covered, cells[best], IGNORE)
-    return out[0], out[1], out[2]
+    fine = patches.reshape(rows * columns, side * side, 7, patch // 7, 7, patch // 7)
+    outline[used] = (((fine > 0) & (fine < 255)).mean((3, 5)) > 0.5).reshape(rows * columns, side * side, 49)
+    return (out[0], out[1], out[2]), outline
 
 
 class Maker:
@@ -230,8 +236,8 @@ class Maker:
         image, where, subject = picture(rng)
         prepared = tile_image(image, self.config)
         used = prepared.pixels[: prepared.num_tiles] * STDS + MEANS
-        patches = labels(image, where, subject, self.config, prepared.aspect_ratio_id)
-        made = View((used * 255).round().byte(), prepared.aspect_ratio_id, subject, patches)
+        patches, outline = labels(image, where, subject, self.config, prepared.aspect_ratio_id)
+        made = View((used * 255).round().byte(), prepared.aspect_ratio_id, subject, patches, outline)
         if len(self.pool) < self.pool_size:
             self.pool.append(made)
         else:
@@ -256,5 +262,5 @@ class Maker:
         return Batch(
             pixels, torch.tensor([view.ratio for view in views]), torch.tensor([len(view.tiles) for view in views]),
             gather("tokens"), gather("positions"), gather("branches"), gather("sees"), gather("targets"),
-            colour, shape, cell,
+            colour, shape, cell, torch.from_numpy(np.stack([view.outline for view in views])),
         )  # fmt: skip

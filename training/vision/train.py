@@ -26,7 +26,8 @@ TOKENIZER = ROOT / "src/puna/cria/text/tokenizer.json"
 
 
 class Helpers(nn.Module):
-    """Reads colour, shape and place off a patch's final features."""
+    """Reads colour, shape and place off a patch's final features, and off those of the second
+    layer where in the patch the thing lies: shapes are learned as shapes, whatever their colour."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -34,6 +35,8 @@ class Helpers(nn.Module):
         self.colour = nn.Linear(width, len(PATCH_COLOURS))
         self.shape = nn.Linear(width, 1 + len(SHAPES))
         self.cell = nn.Linear(width, 9)
+        self.outline = nn.Linear(width, 49)
+        self.rarer = torch.tensor([0.15] + [1.0] * len(SHAPES))
 
     def forward(self, features: Tensor, batch: Batch) -> tuple[Tensor, list[float]]:
         patches = features[:, :, 1:, : self.width]
@@ -42,10 +45,17 @@ class Helpers(nn.Module):
             target = getattr(batch, name)
             known = target != IGNORE
             logits = getattr(self, name)(patches[known])
-            losses.append(F.cross_entropy(logits, target[known]))
+            weight = self.rarer if name == "shape" else None
+            losses.append(F.cross_entropy(logits, target[known], weight))
             counted = target[known] > 0 if name == "shape" else torch.ones_like(target[known], dtype=torch.bool)
             right.append((logits.argmax(-1) == target[known])[counted].float().mean().item())
-        return torch.stack(losses).sum(), right
+        known = batch.shape != IGNORE
+        early = features[:, :, 1:, self.width :].unflatten(-1, (self.width, -1))[known][..., 1]
+        drawn = batch.outline[known].float()
+        traced = self.outline(early)
+        losses.append(4 * F.binary_cross_entropy_with_logits(traced, drawn))
+        agree = ((traced > 0) == (drawn > 0))[drawn.any(-1)]
+        return torch.stack(losses).sum(), [*right, agree.float().mean().item()]
 
 
 class Muon:
@@ -101,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=95)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--alone", type=int, default=500, help="first steps for the helpers alone")
+    parser.add_argument("--alone", type=int, default=700, help="first steps for the helpers alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--muon", type=float, default=0.02)
     parser.add_argument("--adam", type=float, default=2e-3)
@@ -130,7 +140,7 @@ def main() -> None:
         step, spent, images = saved["step"], saved["spent"], saved["images"]
     maker = Maker(words, VISION)
     log = (args.run / "log.jsonl").open("a")
-    sums = [0.0] * 5
+    sums = [0.0] * 6
     counted, last_saved, mark = 0, time.monotonic(), time.monotonic()
 
     def save() -> None:
@@ -175,7 +185,7 @@ def main() -> None:
         spent, mark = spent + now - mark, now
         sums = [s + v for s, v in zip(sums, (spoken.item(), helped.item(), *right), strict=True)]
         if step % 50 == 0:
-            names = ("spoken", "helped", "patch_colour", "patch_shape", "patch_cell")
+            names = ("spoken", "helped", "patch_colour", "patch_shape", "patch_cell", "outline")
             line = {"step": step, "minutes": round(spent / 60, 2), "images": images, "rate": round(rate, 3)}
             line |= {n: round(s / counted, 4) for n, s in zip(names, sums, strict=True) if not math.isnan(s)}
             print(json.dumps(line), file=log, flush=True)
