@@ -5,12 +5,14 @@ It joins settings, catalog, hub and models, and knows no server and no terminal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puna.errors import CheckpointError, StartupError
+from puna.llama import catalog
 
 if TYPE_CHECKING:
     from puna.chat import ChatModel
@@ -42,22 +44,50 @@ def hub_of(settings: Settings) -> Hub:
 
 
 def open_model(name: str, settings: Settings) -> ChatModel:
-    """What answers under `name`. Raises `StartupError`; never downloads."""
-    if name.startswith(("http://", "https://")):
+    """What answers under `name`. Raises `StartupError`; never downloads.
+
+    `http://HOST:PORT#MODEL` is MODEL of a server elsewhere, which gets `settings.api_key`.
+    """
+    if is_address(name):
         from puna.remote import RemoteModel
 
-        return RemoteModel(name)
+        endpoint, _, model = name.partition("#")
+        return RemoteModel(endpoint, model or None, api_key=settings.api_key)
     path = locate(name, settings)  # Told before torch is imported, which takes seconds.
     from puna.local import LocalModel
 
     return LocalModel.load(path, settings, name=model_name(name))
 
 
+def close(model: ChatModel) -> None:
+    """End what runs behind `model`, if anything does."""
+    ending: Callable[[], None] | None = getattr(model, "close", None)
+    if ending is not None:
+        ending()
+
+
+def stats_of(models: Mapping[str, ChatModel]) -> dict[str, Mapping[str, float]]:
+    """The engines' numbers, of the models that have any."""
+    asked: dict[str, Callable[[], Mapping[str, float]] | None] = {
+        name: getattr(model, "stats", None) for name, model in models.items()
+    }
+    return {name: stats() for name, stats in asked.items() if stats is not None}
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` is a server's."""
+    return name.lower().startswith(("http://", "https://"))
+
+
 def model_name(name: str) -> str:
-    """The name that requests use: a catalog name as it stands, a path's last part."""
-    path = Path(name)
-    looks_like_path = name.startswith((".", "/", "~")) or path.exists()
-    return path.expanduser().resolve().name.removesuffix(".gguf") if looks_like_path else name
+    """The name that requests use: a path's last part, the catalog's spelling, else as it stands."""
+    if is_address(name):
+        address, _, model = name.partition("#")
+        return model or address.partition("://")[2].partition("/")[0]
+    if name not in EMBEDDED and (_looks_like_path(name) or Path(name).exists()):
+        return Path(name).expanduser().resolve().name.removesuffix(".gguf")
+    known = catalog.find(name)
+    return known.name if known else name
 
 
 def locate(name: str, settings: Settings) -> Path:
@@ -67,27 +97,51 @@ def locate(name: str, settings: Settings) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if name.startswith((".", "/", "~")):
+    if _looks_like_path(name):
         raise CheckpointError(f"{name}: there is no such file or folder")
-    if settings.models_dir is not None and (settings.models_dir / name).exists():
-        return settings.models_dir / name
     repository = repository_of(name)
-    hub = hub_of(settings)
-    found = hub.find(repository) if "/" in repository else None
+    found = find_on_disk(name, settings)
     if found is not None:
         return found
-    if "/" in repository:
-        rest = "a download that has not ended" if hub.begun(repository) else "not on this machine"
-        raise StartupError(f"{name} is {rest}; fetch it with: puna pull {name}")
-    raise StartupError(
-        f"there is no model {name!r}: it is no path, no embedded model ({', '.join(EMBEDDED)}) and "
-        "no name that `puna models` lists"
+    rest = (
+        "on this machine in part only"
+        if hub_of(settings).begun(repository)
+        else "not on this machine"
     )
+    raise StartupError(f"{name} is {rest}; fetch it with: puna pull {name}")
+
+
+def find_on_disk(name: str, settings: Settings) -> Path | None:
+    """The folder of a model of the catalog or the hub: in `models_dir`, or in the hub's cache."""
+    repository = repository_of(name)
+    if settings.models_dir is not None:
+        for place in (name, repository, repository.rpartition("/")[2]):
+            if (settings.models_dir / place).exists():
+                return settings.models_dir / place
+    return hub_of(settings).find(repository)
 
 
 def repository_of(name: str) -> str:
-    """The hub's repository for a catalog name; a repository's own name stays."""
-    return name
+    """The hub's repository for a catalog name; OWNER/REPOSITORY stays. Raises `StartupError`."""
+    known = catalog.find(name)
+    if known is not None and known.config is None:
+        raise StartupError(
+            f"{known.name} is of another architecture, which Puna does not run; it runs Llama 3, "
+            "3.1, 3.2 and 3.3 (`puna models` lists them)"
+        )
+    if known is not None:
+        return known.repository
+    if name.count("/") == 1:
+        return name
+    near = get_close_matches(name, [*EMBEDDED, *(model.name for model in catalog.CATALOG)], 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise StartupError(
+        f"there is no model {name!r}: it is no path, and no name that `puna models` lists{hint}"
+    )
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith(".gguf")
 
 
 def embedded(name: str) -> Path:

@@ -55,7 +55,8 @@ def run(
     models.github.ai is answered here; other hosts are reached as ever. Nothing on the system is
     changed, and the exit code is the program's.
     """
-    from puna.opening import settings_from
+    from puna.cli.terminal import opened
+    from puna.opening import EMBEDDED, settings_from
     from puna.proxy.upstream import route_of
     from puna.settings import environment
 
@@ -75,19 +76,12 @@ def run(
             server, token = _running(endpoint), settings.api_key
             who = f"the Puna at {server}"
         else:
-            models = _load(model or [], settings, quiet)
+            models = stack.enter_context(opened(model or EMBEDDED, settings))
             server, token = stack.enter_context(_serving(models, wanted, settings)), None
             who = " and ".join(models)
         if not quiet:
             _announce(who)
         return _run_through(command, surrounding, server, token, route)
-
-
-def _load(names: list[str], settings: Settings, quiet: bool) -> dict[str, ChatModel]:
-    from puna.cli.terminal import open_all
-    from puna.opening import EMBEDDED
-
-    return open_all(names or list(EMBEDDED), settings)
 
 
 @contextmanager

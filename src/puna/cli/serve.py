@@ -46,8 +46,8 @@ def serve(
     ] = None,
 ) -> int:
     """Serve models to programs that speak to Azure AI, GitHub Models or OpenAI."""
-    from puna.cli.terminal import open_all, say
-    from puna.opening import EMBEDDED, settings_from
+    from puna.cli.terminal import opened, say
+    from puna.opening import EMBEDDED, settings_from, stats_of
     from puna.server import create_app, listen
     from puna.server import serve as serve_app
 
@@ -65,9 +65,11 @@ def serve(
     )
     wanted = aliases(alias or ())
     # The port first: it is a pity to load for a minute and then find it taken.
-    with listen(settings.host, settings.port) as listener:
-        loaded = open_all(models or list(EMBEDDED), settings)
-        app = create_app(loaded, aliases=wanted, settings=settings)
+    with (
+        listen(settings.host, settings.port) as listener,
+        opened(models or EMBEDDED, settings) as loaded,
+    ):
+        app = create_app(loaded, aliases=wanted, settings=settings, stats=lambda: stats_of(loaded))
         for line in inventory(loaded):
             print(line)
         for old, new in wanted.items():
@@ -90,8 +92,23 @@ def serve(
 
 
 def inventory(models: Mapping[str, ChatModel]) -> list[str]:
-    """A line for each model: what it is and what memory it takes."""
-    return [f"{name}: {model.card.summary}" for name, model in models.items()]
+    """A line for each model: how it is computed, what memory it takes, what that holds."""
+    from puna.cli.terminal import gigabytes
+    from puna.local import LocalModel
+
+    lines: list[str] = []
+    for name, model in models.items():
+        if not isinstance(model, LocalModel):
+            lines.append(f"{name}: {model.card.summary}")
+            continue
+        memory = model.memory
+        dtype = str(model.dtype).removeprefix("torch.")
+        lines.append(
+            f"{name}: {gigabytes(memory.weight_bytes)} of weights ({dtype}, {model.device}); "
+            f"{gigabytes(memory.kv_bytes)} for keys and values hold {memory.kv_tokens:,} tokens, "
+            f"{memory.context:,} of one conversation"
+        )
+    return lines
 
 
 def greeting(url: str, *, needs_key: bool) -> str:

@@ -6,9 +6,8 @@ Words about Puna go to stderr, so that stdout holds answers alone. It knows no c
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,16 +31,23 @@ def loading(name: str, settings: Settings) -> ChatModel:
         return open_model(name, settings)
 
 
-def open_all(names: Sequence[str], settings: Settings) -> dict[str, ChatModel]:
-    """Open several models, each under the name that requests use. Raises `StartupError`."""
-    from puna.opening import model_name
+@contextmanager
+def opened(names: Sequence[str], settings: Settings) -> Generator[dict[str, ChatModel]]:
+    """Several models, each under the name that requests use, until the block ends.
+
+    Raises `StartupError`.
+    """
+    from puna.opening import close, model_name
 
     models: dict[str, ChatModel] = {}
-    for name in names:
-        if model_name(name) in models:
-            raise StartupError(f"two models would answer to {model_name(name)!r}; leave one out")
-        models[model_name(name)] = loading(name, settings)
-    return models
+    with ExitStack() as stack:
+        for name in names:
+            called = model_name(name)
+            if called in models:
+                raise StartupError(f"two models would answer to {called!r}; leave one out")
+            models[called] = loading(name, settings)
+            stack.callback(close, models[called])
+        yield models
 
 
 @contextmanager
@@ -54,15 +60,6 @@ def busy(what: str) -> Generator[None]:
 
     with Console(stderr=True).status(f"{what} ..."):
         yield
-
-
-@contextmanager
-def timed() -> Generator[list[float]]:
-    """A list that holds the seconds that passed, once the block has ended."""
-    seconds: list[float] = []
-    start = time.perf_counter()
-    yield seconds
-    seconds.append(time.perf_counter() - start)
 
 
 def printable(text: str) -> str:
