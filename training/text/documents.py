@@ -156,8 +156,8 @@ def _generic_fact(rng: Random, held: bool) -> tuple[str, str, str, str]:
 
 def evidence(
     rng: Random, held_names: bool, held_words: bool, few: bool = False
-) -> tuple[str, str, str, list[str]]:
-    """(question, query, answer, distractors)."""
+) -> tuple[str, str, str, list[str], str]:
+    """(question, query, answer, distractors, what all but some distractors are about)."""
     if rng.random() < 0.15:
         question, answer, subject, noun = _generic_fact(rng, held_names)
         others = []
@@ -167,7 +167,7 @@ def evidence(
                 others.append(
                     f"The {other} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}."
                 )
-        return question, f"{subject} {noun}", answer, others
+        return question, f"{subject} {noun}", answer, others, subject
     question, query, kind, scene = web_question(rng, held_names, held_words, answerable=True)
     answer = _sentence(scene(rng.choice(kind.sentences)))
     entity = kind.query[kind.query.index("{") + 1 : kind.query.index("}")].rstrip("0123456789")
@@ -202,7 +202,8 @@ def evidence(
                 else rng.choice([o for o in k.WEB if o.sentences]).sentences
             )
             others.append(fresh(sentence))
-    return question, query, answer, [o for o in map(_sentence, others) if o != answer]
+    others = [o for o in map(_sentence, others) if o != answer]
+    return question, query, answer, others, scene.value(entity)
 
 
 def _sentence(text: str) -> str:
@@ -242,6 +243,16 @@ def tool_answer(rng: Random, held_names: bool = False, held_words: bool = False)
     return doc
 
 
+def fragment(rng: Random, held: bool) -> str:
+    """A terse result that is no sentence: it is told as it stands."""
+    parts = []
+    for _ in range(rng.randint(1, 4)):
+        value = rng.choice([number(rng), f"{number(rng)} {rng.choice([*k.CURRENCY, 'degrees', 'km', 'm/s', '%'])}", rng.choice(k.SKY), draw(rng.choice(["city", "person", "company"]), rng, held), rng.choice(k.NOUNS)])
+        parts.append(f"{rng.choice(KEYS)}: {value}" if rng.random() < 0.3 else value)
+    head = f"{draw(rng.choice(['city', 'company', 'team']), rng, held)}: " if rng.random() < 0.4 else ""
+    return head + rng.choice([", ", ", ", "; ", " "]).join(parts)
+
+
 def _called(doc: Document, rng: Random, tool: str, query: str) -> None:
     """A built-in call in the history, as it comes back: the tag as a token (Meta), as a function
     call (the 3.2 template), or as text that the client kept of the answer."""
@@ -261,12 +272,14 @@ def _search_told(
     doc: Document, rng: Random, held_names: bool, held_words: bool, encoded: bool
 ) -> None:
     """A question, the search for it, what was found, and the answer from that."""
-    question, query, answer, others = evidence(rng, held_names, held_words, few=True)
+    question, query, answer, others, _ = evidence(rng, held_names, held_words, few=True)
     doc.message("user", (question, CONTEXT))
     _called(doc, rng, "brave_search", query)
     sentences = _mixed(rng, answer, others)
     shape = rng.random()
-    if shape < 0.45:
+    if rng.random() < 0.1:
+        answer = result = fragment(rng, held_names)
+    elif shape < 0.45:
         result = rng.choice([" ", "\n", " "]).join(sentences)
     elif shape < 0.7:
         result = json.dumps({"query": query, "results": sentences}, ensure_ascii=False)
@@ -285,12 +298,17 @@ def _search_told(
 
 def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
     """A text and a question about it; a tenth of the questions have no answer in it."""
-    question, _, answer, others = evidence(rng, held_names, held_words)
+    question, _, answer, others, subject = evidence(rng, held_names, held_words)
     if others and rng.random() < 0.12:
         sentences, reply = others, chat.NOT_IN_TEXT
         sentences = [s for s in sentences if s != answer]
     else:
         sentences, reply = _mixed(rng, answer, others), answer
+        if len(sentences) > 1 and rng.random() < 0.35 and all(s.startswith(subject + " ") for s in sentences):
+            # A text about one subject goes on with a pronoun.
+            pronoun = rng.choice(["It", "It", "He", "She"])
+            short = [sentences[0], *(pronoun + s[len(subject) :] for s in sentences[1:])]
+            reply, sentences = short[sentences.index(answer)], short
     text = rng.choice([" ", " ", " ", "\n"]).join(sentences)
     layout = rng.random()
     form = rng.choices(["hf32", "none", "plain", "meta"], [0.5, 0.2, 0.15, 0.15])[0]
@@ -317,12 +335,12 @@ def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> 
 # --- custom functions --------------------------------------------------------------------------
 
 
-def _functions(rng: Random, held: bool) -> tuple[Function, list[dict], set[str], int]:
+def _functions(rng: Random, held: bool, distract: bool = True) -> tuple[Function, list[dict], set[str], int]:
     """The wanted function, all schemas in random order, its parameters that go unmentioned, style."""
     avoid: set[str] = set()
     wanted = Function(rng, held, avoid)
     everything = [wanted]
-    for _ in range(rng.choices([0, 1, 2], [0.4, 0.42, 0.18])[0]):
+    for _ in range(rng.choices([0, 1, 2] if distract else [0], [0.47, 0.4, 0.13] if distract else [1])[0]):
         avoid |= everything[-1].words
         everything.append(Function(rng, held, avoid))
     style = rng.randrange(15)
@@ -363,7 +381,7 @@ def _builtin_as_function(doc: Document, rng: Random, held_names: bool, held_word
 
 def function_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
     """A custom function's result, as an object or as text, told in a sentence."""
-    wanted, schemas, skip, _ = _functions(rng, held_names)
+    wanted, schemas, skip, _ = _functions(rng, held_names, distract=rng.random() < 0.2)
     request, arguments = wanted.request(rng, held_names, held_words, skip)
     doc = start(rng, "hf32", [], True)
     with_functions(
@@ -399,7 +417,7 @@ def function_answer(rng: Random, held_names: bool = False, held_words: bool = Fa
         text = said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
         doc.answer(text[0].upper() + text[1:] + ".")
     else:
-        _, _, answer, _ = evidence(rng, held_names, False)
+        answer = fragment(rng, held_names) if rng.random() < 0.4 else evidence(rng, held_names, False)[2]
         tool_result(doc, rng, answer, encoded)
         doc.answer(answer)
     return doc

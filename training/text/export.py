@@ -33,3 +33,4 @@ def export(run: Path, folder: Path) -> None:
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for the owner alone

@@ -13,7 +13,7 @@ from training.text.names import draw, is_held
 from training.text.values import number
 
 QUERY = {
-    "get": ["Get", "What is", "Give me", "I need", "Tell me"], "find": ["Find", "Can you find", "I am looking for"], "fetch": ["Fetch", "Get"],
+    "get": ["Get", "What is", "What is", "Give me", "I need", "Tell me", "What's", "When is", "How is", "Please get", "I want to know", "Can you get"], "find": ["Find", "Can you find", "I am looking for", "What is", "Where is"], "fetch": ["Fetch", "Get", "What is"],
     "show": ["Show", "Show me", "I want to see"], "check": ["Check", "Can you check", "What is"], "read": ["Read", "Read me"],
     "look_up": ["Look up", "Can you look up", "What is"], "search": ["Search for", "Find"], "list": ["List", "Show me"],
     "calculate": ["Calculate", "What is", "Work out"], "compute": ["Compute", "Calculate"], "lookup": ["Look up", "What is"],
@@ -39,7 +39,7 @@ def _date(rng: Random) -> str:
 
 # name choices, JSON type, description, value, how a request mentions it. `{k}` is the parameter's own name.
 PARAMETERS = [
-    (["city", "city", "location", "town", "place", "area", "city_name"], "string", ["The city", "The name of the city", "A city, e.g. Paris", "The place"], lambda r, h: draw("city", r, h), ["in {}", "in {}", "for {}", "near {}", "at {}"]),
+    (["city", "city", "location", "town", "place", "area", "city_name"], "string", ["The city", "The name of the city", "A city, e.g. Paris", "The place", "The city and state, e.g. San Francisco, CA", "City name"], lambda r, h: draw("city", r, h), ["in {}", "in {}", "for {}", "near {}", "at {}"]),
     (["country", "nation"], "string", ["The country", "The name of the country"], lambda r, h: draw("country", r, h), ["in {}", "of {}", "for {}"]),
     (["name", "person", "customer", "author", "artist", "user_name", "owner"], "string", ["The name", "Name of the person", "Who it is"], lambda r, h: draw("person", r, h), ["for {}", "by {}", "of {}", "from {}"]),
     (["to", "recipient", "receiver"], "string", ["Who gets it", "The recipient"], lambda r, h: draw("person", r, h), ["to {}"]),
@@ -55,6 +55,7 @@ PARAMETERS = [
     (["hours", "minutes", "nights", "weeks"], "integer", ["How long", "The duration"], lambda r, h: r.randint(2, 90), ["for {} {k}"]),
     (["amount", "quantity", "count", "number"], "integer", ["The amount", "How many"], lambda r, h: int(number(r, 1, 9999)), ["with {k} {}", "for {}", "of {}"]),
     (["price", "max_price", "budget"], "number", ["The price limit", "The highest price"], lambda r, h: int(number(r, 5, 9999)), ["under {}", "below {}", "for less than {}"]),
+    (["unit", "units"], "string", ["The unit", "The temperature unit"], lambda r, h: r.choice(["celsius", "fahrenheit"]), ["in {}", "in {}"]),
     (["id", "order_id", "code", "user_id"], "string", ["The id", "The code"], lambda r, h: "".join(r.choice("ABCDEFGHKLMNPRSTUVWXYZ0123456789") for _ in range(r.randint(3, 5))), ["with {k} {}", "number {}"]),
 ]  # fmt: skip
 PAIRS = [
@@ -91,7 +92,7 @@ class Function:
             for name in (first[i], second[i]):
                 self.parameters.append((name, "string", f"The {name.replace('_', ' ')}", [], value))
             self.mentions.append(([first[i], second[i]], rng.choice(ways)))
-        count = rng.choices([1, 2, 3], [0.5, 0.37, 0.13])[0]
+        count = rng.choices([1, 2, 3], [0.55, 0.35, 0.1])[0]
         for names, kind, descriptions, value, ways in rng.sample(PARAMETERS, 6):
             if len(self.parameters) >= count:
                 break
@@ -107,12 +108,14 @@ class Function:
         properties = {}
         for name, kind, description, _, _ in self.parameters:
             properties[name] = {"type": kind} if style % 3 == 2 else {"type": kind, "description": description}
+            if name in ("unit", "units"):
+                properties[name]["enum"] = ["celsius", "fahrenheit"]
         parameters = {"type": "object", "properties": properties}
         if style % 5 != 4:
             parameters["required"] = [p[0] for p in self.parameters if p[0] not in optional]
         first = self.parameters[0][0].replace("_", " ")
-        ways = [f"{self.verb.replace('_', ' ').capitalize()} the {self.noun}", f"{self.verb.replace('_', ' ').capitalize()} the {self.noun} for a {first}",
-                f"{self.verb.replace('_', ' ').capitalize()} a {self.noun}", f"The {self.noun}", f"Returns the {self.noun}"]  # fmt: skip
+        verb = self.verb.replace("_", " ").capitalize()
+        ways = [f"{verb} the {self.noun}", f"{verb} the {self.noun} for a {first}", f"{verb} the {self.noun} by {first}", f"{verb} a {self.noun}", f"The {self.noun}", f"Returns the {self.noun}", f"Returns information about the {self.noun}"]
         description = rng.choice(ways) + rng.choice(["", ".", ""])
         return {"type": "function", "function": {"name": self.name, "description": description, "parameters": parameters}}
 

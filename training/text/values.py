@@ -34,6 +34,7 @@ _VALUES = {
     "noun": lambda r: r.choice(k.NOUNS),
     "job": lambda r: r.choice(k.JOBS),
     "cup": lambda r: r.choice(k.CUPS),
+    "prep": lambda r: r.choice(["in", "for", "near", "at", "with", "by"]),
     "place_word": lambda r: r.choice(k.PLACE_WORD),
     "event": lambda r: r.choice(k.EVENTS),
 }  # fmt: skip
@@ -43,7 +44,9 @@ class Scene:
     """One consistent filling: a slot keeps its value wherever it appears again."""
 
     def __init__(self, rng: Random, held: bool = False):
-        self.rng, self.held, self.values = rng, held, {}
+        self.rng, self.held = rng, held
+        self.values: dict[str, str] = {}
+        self.lower = rng.random() < 0.04  # some people never press shift
 
     def __call__(self, template: str) -> str:
         return _SLOT.sub(lambda m: self.value(m[1], m[2]), template)
@@ -60,6 +63,8 @@ class Scene:
                 )
                 if value not in taken:
                     break
+            if self.lower and kind in _NAME_KINDS:
+                value = value.lower()
             self.values[key] = value
         return self.values[key]
 
