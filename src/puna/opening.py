@@ -6,6 +6,7 @@ It joins settings, catalog, hub and models, and knows no server and no terminal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -152,3 +153,14 @@ def embedded(name: str) -> Path:
             f"{name} is missing from this installation ({folder}); install Puna again"
         )
     return folder
+
+
+def free_memory(settings: Settings) -> int:
+    """Bytes that a model could take on the device that settings choose, about."""
+    from puna.engine.memory import free_memory as free_of
+
+    # Torch takes seconds to import, so it is asked only where there is something to ask for.
+    if settings.device != "cpu" and Path("/proc/driver/nvidia").exists():
+        with suppress(RuntimeError, AssertionError):
+            return free_of("cuda")
+    return free_of("cpu")
