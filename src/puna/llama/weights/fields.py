@@ -56,7 +56,7 @@ def one_line(error: object) -> str:
 
 def listed(names: Iterable[str], most: int = 4) -> str:
     """`a, b, c, d and 17 more`."""
-    shown = list(names)
+    shown = [name if name.isprintable() and len(name) < 200 else show(name) for name in names]
     rest = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + rest
 

@@ -84,7 +84,7 @@ def check_config(config: LlamaConfig, where: str) -> None:
     if config.num_attention_heads % config.num_key_value_heads:
         raise CheckpointError(
             f"{where}: {config.num_attention_heads} attention heads cannot share "
-            f"{config.num_key_value_heads} key-value heads: expected a divisor"
+            f"{config.num_key_value_heads} keys and values: expected a divisor"
         )
     if config.head_dim % 2:
         raise CheckpointError(f"{where}: head_dim is {config.head_dim}: expected an even number")
@@ -127,7 +127,7 @@ def _family(fields: Fields) -> str:
         raise CheckpointError(
             f"{fields.where} names no model_type: is this a checkpoint's config.json?"
         )
-    family = fields.raw("model_type")
+    family = fields.text("model_type") if "model_type" in fields else None
     if family in ("mllama_text_model", "mllama_vision_model"):
         raise CheckpointError(
             f"{fields.where} describes one half of a vision model ({family}): Puna needs the "
