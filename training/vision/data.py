@@ -1,6 +1,6 @@
 """Pictures and talk -> arrays for one training step.
 
-A row is one picture with several conversations about it, laid end to end: they share the prefix (the
+A row is one picture with several conversations about it, end to end: they share the prefix (the
 system message and the image) and are hidden from one another, so each is what it would be alone,
 while the picture is encoded once. Prompts are those that `puna.llama.prompt` renders for a vision
 model. It knows no network.
@@ -72,7 +72,9 @@ class Row:
     sees: list[bool] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
 
-    def add(self, ids: list[int], wanted: list[bool], branch: int, start: int, image: int, seen: bool) -> bool:
+    def add(
+        self, ids: list[int], wanted: list[bool], branch: int, start: int, image: int, seen: bool
+    ) -> bool:
         """Appends ids; the wanted ones are learned from the token before. Returns whether the
         image has been seen by the end."""
         for offset, token in enumerate(ids):
@@ -118,7 +120,9 @@ class View:
     outline: np.ndarray
 
 
-def picture(rng: Random, held: bool | None = False) -> tuple[Image.Image, Image.Image | None, Scene | Photo]:
+def picture(
+    rng: Random, held: bool | None = False
+) -> tuple[Image.Image, Image.Image | None, Scene | Photo]:
     if rng.random() < 0.14:
         image, photo = photos.sample(rng)
         return through_jpeg(rng, image), None, photo
@@ -136,7 +140,11 @@ def through_jpeg(rng: Random, image: Image.Image) -> Image.Image:
 
 
 def labels(
-    image: Image.Image, where: Image.Image | None, subject: Scene | Photo, config: VisionConfig, ratio: int
+    image: Image.Image,
+    where: Image.Image | None,
+    subject: Scene | Photo,
+    config: VisionConfig,
+    ratio: int,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """(colour, shape, cell) of every patch, [max_num_tiles, patches] each, and its outline."""
     size, patch = config.image_size, config.patch_size
@@ -166,7 +174,9 @@ def labels(
     out[1, used] = np.where(covered, shapes[best], 0)
     out[2, used] = np.where(covered, cells[best], IGNORE)
     fine = patches.reshape(rows * columns, side * side, 7, patch // 7, 7, patch // 7)
-    outline[used] = (((fine > 0) & (fine < 255)).mean((3, 5)) > 0.5).reshape(rows * columns, side * side, 49)
+    outline[used] = (((fine > 0) & (fine < 255)).mean((3, 5)) > 0.5).reshape(
+        rows * columns, side * side, 49
+    )
     return (out[0], out[1], out[2]), outline
 
 
@@ -174,7 +184,12 @@ class Maker:
     """Makes batches, the same ones for the same seed."""
 
     def __init__(
-        self, words: Words, config: VisionConfig, describe: float = 0.22, fresh: float = 0.35, pool_size: int = 16_000
+        self,
+        words: Words,
+        config: VisionConfig,
+        describe: float = 0.22,
+        fresh: float = 0.35,
+        pool_size: int = 16_000,
     ) -> None:
         self.words, self.config, self.describe = words, config, describe
         self.image = words.vocab_size
@@ -190,7 +205,9 @@ class Maker:
         no_image = form > 0.97
         if no_image:
             date = f"{rng.randint(1, 31):02d} {rng.choice(MONTHS)} {rng.randint(2024, 2028)}"
-            system = f"Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system}".strip()
+            system = (
+                f"Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system}".strip()
+            )
         prefix = words.prefix(system)
         user = words.header("user")
         if images_first:
@@ -237,7 +254,9 @@ class Maker:
         prepared = tile_image(image, self.config)
         used = prepared.pixels[: prepared.num_tiles] * STDS + MEANS
         patches, outline = labels(image, where, subject, self.config, prepared.aspect_ratio_id)
-        made = View((used * 255).round().byte(), prepared.aspect_ratio_id, subject, patches, outline)
+        made = View(
+            (used * 255).round().byte(), prepared.aspect_ratio_id, subject, patches, outline
+        )
         if len(self.pool) < self.pool_size:
             self.pool.append(made)
         else:
@@ -253,7 +272,8 @@ class Maker:
         for index, view in enumerate(views):
             pixels[index, : len(view.tiles)] = (view.tiles.float() / 255 - MEANS) / STDS
         colour, shape, cell = (
-            torch.from_numpy(np.stack([view.patches[kind] for view in views])).long() for kind in range(3)
+            torch.from_numpy(np.stack([view.patches[kind] for view in views])).long()
+            for kind in range(3)
         )
 
         def gather(name: str) -> torch.Tensor:

@@ -68,7 +68,9 @@ def cases(count: int, seed: int = 9_000_001) -> list[Case]:
         system = rng.choice(systems) if rng.random() < 0.7 else ""
         asked = rng.choice(talk.HELD_DESCRIBE if held_words else talk.DESCRIBE)
         of = "photo" if isinstance(subject, Photo) else "scene"
-        case = Case(data, system, asked, f"describe {of}", talk.describe(subject), held_words, held_pair)
+        case = Case(
+            data, system, asked, f"describe {of}", talk.describe(subject), held_words, held_pair
+        )
         out.append(case)
         kind, asked, answer = talk.question(subject, rng, held=held_words)
         out.append(replace(case, asked=asked, kind=f"{of}: {kind}", answer=answer))
@@ -84,9 +86,19 @@ class Answerer:
         self.tokenizer = Tokenizer.from_directory(path)
         self.stops = frozenset(self.config.eos_token_ids)
         limits = EngineLimits(
-            2048, PAGES, PAGE_SIZE, image_memory=2**28, bytes_per_tile=2**17, max_queue=100_000, max_encodes=8
+            2048,
+            PAGES,
+            PAGE_SIZE,
+            image_memory=2**28,
+            bytes_per_tile=2**17,
+            max_queue=100_000,
+            max_encodes=8,
         )
-        self.engine = Engine(load_llama(checkpoint, dtype=dtype), KVCache(self.config, PAGES, PAGE_SIZE, dtype), limits)
+        self.engine = Engine(
+            load_llama(checkpoint, dtype=dtype),
+            KVCache(self.config, PAGES, PAGE_SIZE, dtype),
+            limits,
+        )
 
     def __call__(self, asked: list[tuple[list[Message], bool]], max_tokens: int = 80) -> list[str]:
         """`asked`: messages, and whether images go first."""
@@ -107,8 +119,13 @@ class Answerer:
             prompt = render_prompt(
                 request, self.tokenizer, "vision", today=date(2026, 11, 23), images_first=first
             )
-            places = [i for i, token in enumerate(prompt.token_ids) if token == self.config.image_token_id]
-            images = [prepare_image(image.data, self.config.vision, max_pixels=10**8) for image in prompt.images]
+            places = [
+                i for i, token in enumerate(prompt.token_ids) if token == self.config.image_token_id
+            ]
+            images = [
+                prepare_image(image.data, self.config.vision, max_pixels=10**8)
+                for image in prompt.images
+            ]
             self.engine.submit(
                 Prompt(prompt.token_ids, tuple(zip(places, images, strict=True))),
                 SamplingParams(max_tokens, self.stops, temperature=0.0),
@@ -116,7 +133,9 @@ class Answerer:
             )
         while self.engine.step():
             pass
-        return [self.tokenizer.decode([t for t in answer if t not in self.stops]) for answer in answers]
+        return [
+            self.tokenizer.decode([t for t in answer if t not in self.stops]) for answer in answers
+        ]
 
 
 def messages_of(case: Case) -> list[Message]:
@@ -136,7 +155,14 @@ def parse(text: str) -> tuple[list[Found], str]:
     pattern = rf"(an?|{'|'.join(talk.NUMBERS)}) ({'|'.join(COLOURS)}) ({'|'.join([*singular, *SHAPES])})((?: (?:in|at|on) the [a-z ]+?)?)(?=, | and |$)"
     groups: list[Found] = []
     for count, colour, shape, place in re.findall(pattern, match[1]):
-        groups.append((count.replace("an", "one") if count == "an" else "one" if count == "a" else count, colour, singular.get(shape, shape), place.strip()))
+        groups.append(
+            (
+                count.replace("an", "one") if count == "an" else "one" if count == "a" else count,
+                colour,
+                singular.get(shape, shape),
+                place.strip(),
+            )
+        )
     return groups, match[2]
 
 
@@ -186,7 +212,10 @@ def report(found: list[tuple[Case, str]]) -> dict[str, float]:
         score("exact, all", exact)
         score(f"exact, wording {'held out' if case.held_wording else 'known'}", exact)
         score(f"exact, pairs {'held out' if case.held_pair else 'known'}", exact)
-    return {f"{name} (n={total[name]:.0f})": round(100 * right[name] / max(1, total[name]), 1) for name in sorted(total)}
+    return {
+        f"{name} (n={total[name]:.0f})": round(100 * right[name] / max(1, total[name]), 1)
+        for name in sorted(total)
+    }
 
 
 def main() -> None:

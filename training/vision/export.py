@@ -103,7 +103,9 @@ def export(checkpoint: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "training/runs/vision/checkpoint.pt")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=ROOT / "training/runs/vision/checkpoint.pt"
+    )
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     export(arguments.checkpoint, arguments.folder)

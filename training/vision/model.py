@@ -56,7 +56,9 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(self.dim, eps=c.rms_norm_eps)
         self.cross = cross
 
-    def forward(self, x: Tensor, source: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, source: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor
+    ) -> Tensor:
         q = self.q_proj(x).unflatten(-1, (self.heads, self.dim)).transpose(1, 2)
         k = self.k_proj(source).unflatten(-1, (self.groups, self.dim)).transpose(1, 2)
         v = self.v_proj(source).unflatten(-1, (self.groups, self.dim)).transpose(1, 2)
@@ -117,7 +119,9 @@ class CrossLayer(nn.Module):
     ) -> Tensor:
         seen = self.cross_attn(self.input_layernorm(x), image, rotary, mask) * sees
         h = x + self.cross_attn_attn_gate.tanh() * seen
-        return h + self.cross_attn_mlp_gate.tanh() * self.mlp(self.post_attention_layernorm(h)) * sees
+        return (
+            h + self.cross_attn_mlp_gate.tanh() * self.mlp(self.post_attention_layernorm(h)) * sees
+        )
 
 
 class Decoder(nn.Module):
@@ -131,7 +135,13 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(c.hidden_size, eps=c.rms_norm_eps)
 
     def forward(
-        self, tokens: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, image: Tensor, tiles_mask: Tensor, sees: Tensor
+        self,
+        tokens: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor,
+        image: Tensor,
+        tiles_mask: Tensor,
+        sees: Tensor,
     ) -> Tensor:
         x = self.embed_tokens(tokens)
         for layer in self.layers:
@@ -191,7 +201,13 @@ class CriaVision(nn.Module):
         return features, self.multi_modal_projector(features).flatten(1, 2)
 
     def read(
-        self, tokens: Tensor, positions: Tensor, branches: Tensor, sees: Tensor, image: Tensor, tiles: Tensor
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        branches: Tensor,
+        sees: Tensor,
+        image: Tensor,
+        tiles: Tensor,
     ) -> Tensor:
         """Features [B, T, hidden] after the last norm. A token attends to earlier ones of its own
         branch and of branch 0, the prefix."""
@@ -200,9 +216,16 @@ class CriaVision(nn.Module):
         rotary = (angles.cos(), angles.sin())
         length = tokens.shape[1]
         mine, theirs = branches[:, :, None], branches[:, None, :]
-        mask = ((mine == theirs) | (theirs == 0)) & torch.ones(length, length, dtype=torch.bool).tril()
+        mask = ((mine == theirs) | (theirs == 0)) & torch.ones(
+            length, length, dtype=torch.bool
+        ).tril()
         per_tile = self.config.vision.num_patches
         used = torch.arange(image.shape[1]) < tiles[:, None] * per_tile
         return self.language_model.model(
-            tokens, rotary, mask[:, None], image, used[:, None, None, :], sees[..., None].to(image.dtype)
+            tokens,
+            rotary,
+            mask[:, None],
+            image,
+            used[:, None, None, :],
+            sees[..., None].to(image.dtype),
         )

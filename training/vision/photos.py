@@ -27,7 +27,18 @@ PALETTE = {
     "dark blue": (20, 36, 90), "dark green": (24, 72, 34),
 }  # fmt: skip
 SKIES = ("light blue", "blue", "grey", "white", "orange", "pink", "dark blue", "black", "purple")
-LANDS = ("green", "dark green", "light green", "beige", "brown", "white", "grey", "blue", "dark blue", "yellow")
+LANDS = (
+    "green",
+    "dark green",
+    "light green",
+    "beige",
+    "brown",
+    "white",
+    "grey",
+    "blue",
+    "dark blue",
+    "yellow",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,14 @@ def names_of(pixels: np.ndarray) -> np.ndarray:
     span = high - low
     safe = np.where(span > 1e-6, span, 1)
     r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    hue = np.where(high == r, (g - b) / safe % 6, np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4)) * 60
+    hue = (
+        np.where(
+            high == r,
+            (g - b) / safe % 6,
+            np.where(high == g, (b - r) / safe + 2, (r - g) / safe + 4),
+        )
+        * 60
+    )
     tint = np.where(high > 1e-6, span / np.maximum(high, 1e-6), 0)
     n = {name: i for i, name in enumerate(NAMES)}
     out = np.full(high.shape, n["grey"])
@@ -96,10 +114,14 @@ def measure(image: Image.Image) -> Photo | None:
 def _clear(names: np.ndarray) -> str | None:
     counts = np.bincount(names.ravel(), minlength=len(NAMES))
     first, second = np.sort(counts)[::-1][:2]
-    return NAMES[int(counts.argmax())] if first >= 0.5 * names.size and first > 1.6 * second else None
+    return (
+        NAMES[int(counts.argmax())] if first >= 0.5 * names.size and first > 1.6 * second else None
+    )
 
 
-def noise(rng: np.random.Generator, width: int, height: int, octaves: int = 4, start: int = 2) -> np.ndarray:
+def noise(
+    rng: np.random.Generator, width: int, height: int, octaves: int = 4, start: int = 2
+) -> np.ndarray:
     """Smooth noise [height, width], about -1 to 1."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -126,40 +148,67 @@ def _paint(rng: Random) -> Image.Image:
     x = np.linspace(0, 1, width, dtype=np.float32)[None, :]
 
     def colour(name: str, spread: int = 22) -> np.ndarray:
-        return np.array(PALETTE[name], np.float32) + dice.normal(0, spread / 2, 3).astype(np.float32)
+        return np.array(PALETTE[name], np.float32) + dice.normal(0, spread / 2, 3).astype(
+            np.float32
+        )
 
     kind = rng.choice(["land", "land", "land", "gradient", "texture", "blobs", "blocks"])
     if kind == "land":
         line = rng.choice([0.33, 0.5, 0.66]) + rng.uniform(-0.1, 0.1)
         edge = line + 0.06 * noise(dice, width, 1, 3) * rng.uniform(0, 1.5)
-        sky = colour(rng.choice(SKIES)) + (y[..., None] - 0.3) * dice.normal(0, 40, 3).astype(np.float32)
-        land = colour(rng.choice(LANDS)) + noise(dice, width, height, 5)[..., None] * rng.uniform(5, 30)
+        sky = colour(rng.choice(SKIES)) + (y[..., None] - 0.3) * dice.normal(0, 40, 3).astype(
+            np.float32
+        )
+        land = colour(rng.choice(LANDS)) + noise(dice, width, height, 5)[..., None] * rng.uniform(
+            5, 30
+        )
         land = land * (1.15 - 0.4 * y[..., None] * rng.uniform(0, 1))
         sky = sky + noise(dice, width, height, 4)[..., None] * rng.uniform(0, 18)
         pixels = np.where((y > edge)[..., None], land, sky)
         if rng.random() < 0.4:
             second = line + (1 - line) * rng.uniform(0.4, 0.6)
-            third = colour(rng.choice(LANDS)) + noise(dice, width, height, 5)[..., None] * rng.uniform(5, 30)
-            pixels = np.where((y > second + 0.04 * noise(dice, width, 1, 3))[..., None], third, pixels)
+            third = colour(rng.choice(LANDS)) + noise(dice, width, height, 5)[
+                ..., None
+            ] * rng.uniform(5, 30)
+            pixels = np.where(
+                (y > second + 0.04 * noise(dice, width, 1, 3))[..., None], third, pixels
+            )
         if rng.random() < 0.4:
             cx, cy, radius = rng.random(), rng.uniform(0, line), rng.uniform(0.03, 0.12)
             sun = ((x - cx) ** 2 + (y - cy) ** 2 < radius**2)[..., None]
             pixels = np.where(sun, colour(rng.choice(["yellow", "white", "orange"])), pixels)
         if rng.random() < 0.4:
             trees = (noise(dice, width, height, 4, 4) > 0.7) & (np.abs(y - line) < 0.16)
-            pixels = np.where(trees[..., None], colour(rng.choice(["dark green", "brown", "black", "grey"])), pixels)
+            pixels = np.where(
+                trees[..., None],
+                colour(rng.choice(["dark green", "brown", "black", "grey"])),
+                pixels,
+            )
     elif kind == "gradient":
         first, second = colour(rng.choice(NAMES)), colour(rng.choice(NAMES))
         along = rng.choice([y + 0 * x, y + 0 * x, x + 0 * y])[..., None]
         along = np.clip((along - 0.5) * rng.uniform(1, 2.5) + 0.5, 0, 1)
-        pixels = first * (1 - along) + second * along + noise(dice, width, height, 3)[..., None] * rng.uniform(0, 12)
+        pixels = (
+            first * (1 - along)
+            + second * along
+            + noise(dice, width, height, 3)[..., None] * rng.uniform(0, 12)
+        )
     elif kind == "texture":
-        pixels = colour(rng.choice(NAMES)) + noise(dice, width, height, 6, rng.choice([2, 4, 8]))[..., None] * rng.uniform(8, 34)
-        pixels = pixels + noise(dice, width, height, 4)[..., None] * dice.normal(0, 10, 3).astype(np.float32)
+        pixels = colour(rng.choice(NAMES)) + noise(dice, width, height, 6, rng.choice([2, 4, 8]))[
+            ..., None
+        ] * rng.uniform(8, 34)
+        pixels = pixels + noise(dice, width, height, 4)[..., None] * dice.normal(0, 10, 3).astype(
+            np.float32
+        )
     elif kind == "blobs":
         pixels = np.broadcast_to(colour(rng.choice(NAMES)), (height, width, 3)).copy()
         for _ in range(rng.randint(2, 7)):
-            cx, cy, rx, ry = rng.random(), rng.random(), rng.uniform(0.05, 0.35), rng.uniform(0.05, 0.35)
+            cx, cy, rx, ry = (
+                rng.random(),
+                rng.random(),
+                rng.uniform(0.05, 0.35),
+                rng.uniform(0.05, 0.35),
+            )
             soft = np.exp(-(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2) * 2)[..., None]
             pixels = pixels * (1 - soft) + colour(rng.choice(NAMES)) * soft
         pixels = pixels + noise(dice, width, height, 5)[..., None] * rng.uniform(4, 20)
@@ -168,10 +217,19 @@ def _paint(rng: Random) -> Image.Image:
         cuts = sorted([rng.uniform(0.2, 0.5), rng.uniform(0.5, 0.85)])
         names = rng.sample(NAMES, 3)
         axis = x + 0 * y if across else y + 0 * x
-        pixels = np.where((axis < cuts[0])[..., None], colour(names[0]), np.where((axis < cuts[1])[..., None], colour(names[1]), colour(names[2])))
+        pixels = np.where(
+            (axis < cuts[0])[..., None],
+            colour(names[0]),
+            np.where((axis < cuts[1])[..., None], colour(names[1]), colour(names[2])),
+        )
         for _ in range(rng.randint(0, 5)):
             x0, y0 = rng.random(), rng.random()
-            box = (x > x0) & (x < x0 + rng.uniform(0.05, 0.25)) & (y > y0) & (y < y0 + rng.uniform(0.05, 0.25))
+            box = (
+                (x > x0)
+                & (x < x0 + rng.uniform(0.05, 0.25))
+                & (y > y0)
+                & (y < y0 + rng.uniform(0.05, 0.25))
+            )
             pixels = np.where(box[..., None], colour(rng.choice(NAMES)), pixels)
         pixels = pixels + noise(dice, width, height, 5)[..., None] * rng.uniform(4, 18)
     if rng.random() < 0.5:

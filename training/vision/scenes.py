@@ -1,6 +1,6 @@
 """Simple pictures, drawn: coloured shapes on a background, and what is true of them.
 
-A `Scene` is drawn by `draw` and described by `training.vision.talk`; it knows no words but the names
+A `Scene` is drawn by `draw`, described by `training.vision.talk`; it knows no words but the names
 of its own colours, shapes and places. Every object lies in one cell of a 3 x 3 grid, well inside
 it, so that "at the top left" is never a matter of opinion.
 """
@@ -104,7 +104,9 @@ def distance(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
 
 def canvas_size(rng: Random) -> tuple[int, int]:
     """Sizes in pixels: most are larger than the model's canvas, as people's pictures are."""
-    ratio = rng.choice([4 / 3] * 6 + [1.0] * 4 + [3 / 2] * 3 + [16 / 9] * 3 + [3 / 4] * 2 + [2 / 3, 9 / 16])
+    ratio = rng.choice(
+        [4 / 3] * 6 + [1.0] * 4 + [3 / 2] * 3 + [16 / 9] * 3 + [3 / 4] * 2 + [2 / 3, 9 / 16]
+    )
     if rng.random() < 0.05:
         ratio = rng.choice([2.0, 2.4, 3.0, 0.5, 0.4])
     if rng.random() < 0.08:
@@ -194,8 +196,8 @@ def layout(rng: Random, total: int) -> list[tuple[float, float, float]]:
     ]
 
 
-def polygon(shape: str) -> list[tuple[float, float]]:
-    """Points of a shape that fits a circle of radius 1 (y downwards)."""
+def polygon(shape: str, fine: int = 28) -> list[tuple[float, float]]:
+    """Points of a shape that fits a circle of radius 1 (y downwards); a heart has `fine` points."""
     if shape in ("square", "diamond"):
         s = 0.86
         return [(-s, -s), (s, -s), (s, s), (-s, s)]
@@ -206,18 +208,22 @@ def polygon(shape: str) -> list[tuple[float, float]]:
     if shape == "star":
         turns = [math.pi * k / 5 - math.pi / 2 for k in range(10)]
         return [
-            ((1.08 if k % 2 == 0 else 0.44) * math.cos(t), (1.08 if k % 2 == 0 else 0.44) * math.sin(t))
+            (
+                (1.08 if k % 2 == 0 else 0.44) * math.cos(t),
+                (1.08 if k % 2 == 0 else 0.44) * math.sin(t),
+            )
             for k, t in enumerate(turns)
         ]
     if shape == "cross":
         a, b = 0.34, 1.0
         return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]  # fmt: skip
     if shape == "heart":
-        turns = [2 * math.pi * k / 28 for k in range(28)]
+        turns = [2 * math.pi * k / fine for k in range(fine)]
         return [
             (
                 math.sin(t) ** 3,
-                -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t)) / 16,
+                -(13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t))
+                / 16,
             )
             for t in turns
         ]
@@ -269,8 +275,15 @@ def draw(scene: Scene) -> tuple[Image.Image, Image.Image]:
             inner = radius * rng.uniform(0.5, 0.62)
             pen.ellipse((cx - inner, cy - inner, cx + inner, cy + inner), fill=0)
         image.paste(tones[thing.colour], mask=mask)
-        if outlined and thing.shape != "ring" and scene.background != "black" and thing.colour != "black":
-            ImageDraw.Draw(image).line([*points, points[0]], fill=(25, 25, 25), width=max(1, short // 90))
+        if (
+            outlined
+            and thing.shape != "ring"
+            and scene.background != "black"
+            and thing.colour != "black"
+        ):
+            ImageDraw.Draw(image).line(
+                [*points, points[0]], fill=(25, 25, 25), width=max(1, short // 90)
+            )
         where.paste(index + 1, mask=mask)
     return weather(rng, image), where
 
@@ -280,6 +293,8 @@ def weather(rng: Random, image: Image.Image) -> Image.Image:
     if rng.random() < 0.1:
         image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1)))
     if rng.random() < 0.3:
-        noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(1, 7), (image.height, image.width, 1))
+        noise = np.random.default_rng(rng.getrandbits(32)).normal(
+            0, rng.uniform(1, 7), (image.height, image.width, 1)
+        )
         image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
     return image

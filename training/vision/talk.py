@@ -44,25 +44,65 @@ HELD_DESCRIBE = [
     "Tell me what's in the picture.",
 ]  # fmt: skip
 COUNT_ALL = ["How many shapes are there?", "How many shapes are in the image?", "How many objects are there?", "How many objects are in the picture?", "How many things do you see?", "Count the shapes.", "Count the objects.", "how many shapes are there"]  # fmt: skip
-HELD_COUNT_ALL = ["How many shapes can you see?", "How many objects do you see in this image?", "Count all the shapes in the picture."]
+HELD_COUNT_ALL = [
+    "How many shapes can you see?",
+    "How many objects do you see in this image?",
+    "Count all the shapes in the picture.",
+]
 COUNT = ["How many {} are there?", "How many {} are in the image?", "How many {} are in this picture?", "How many {} do you see?", "How many {} does the image show?", "Count the {}.", "how many {} are there"]  # fmt: skip
-HELD_COUNT = ["How many {} can you see?", "Count the {} in this picture.", "What is the number of {}?"]
+HELD_COUNT = [
+    "How many {} can you see?",
+    "Count the {} in this picture.",
+    "What is the number of {}?",
+]
 COLOUR = ["What colour is the {}?", "What color is the {}?", "Which colour is the {}?", "What is the colour of the {}?", "What is the color of the {}?", "Which colour does the {} have?", "what color is the {}"]  # fmt: skip
-HELD_COLOUR = ["Which color is the {}?", "What colour does the {} have?", "Tell me the colour of the {}."]
+HELD_COLOUR = [
+    "Which color is the {}?",
+    "What colour does the {} have?",
+    "Tell me the colour of the {}.",
+]
 SHAPE = ["What shape is the {} object?", "What shape is the {} thing?", "Which shape is {}?", "What is the {} shape?", "What is the {} object?", "What {} shape is there?", "What is {}?"]  # fmt: skip
-HELD_SHAPE = ["Which shape does the {} object have?", "What shape is {}?", "What kind of shape is the {} one?"]
+HELD_SHAPE = [
+    "Which shape does the {} object have?",
+    "What shape is {}?",
+    "What kind of shape is the {} one?",
+]
 WHERE = ["Where is the {}?", "Where is the {} in the image?", "Where do you see the {}?", "Where in the picture is the {}?", "What is the position of the {}?", "where is the {}"]  # fmt: skip
-HELD_WHERE = ["Where can I find the {}?", "In which part of the image is the {}?", "Where exactly is the {}?"]
+HELD_WHERE = [
+    "Where can I find the {}?",
+    "In which part of the image is the {}?",
+    "Where exactly is the {}?",
+]
 EXISTS = ["Is there {}?", "Is there {} in the image?", "Is there {} in this picture?", "Do you see {}?", "Can you see {}?", "Does the image show {}?", "is there {}"]  # fmt: skip
 HELD_EXISTS = ["Does the picture contain {}?", "Is {} in the picture?", "Do you see {} anywhere?"]
 BACKGROUND = ["What colour is the background?", "What color is the background?", "What is the background?", "What is the colour of the background?", "Which colour is the background?", "Describe the background.", "what color is the background"]  # fmt: skip
-HELD_BACKGROUND = ["What color does the background have?", "Tell me the background colour.", "Which color is the background?"]
-PLACE = ["What is {}?", "What is {} of the image?", "What do you see {}?", "What's {}?", "Which shape is {}?", "What object is {}?"]
+HELD_BACKGROUND = [
+    "What color does the background have?",
+    "Tell me the background colour.",
+    "Which color is the background?",
+]
+PLACE = [
+    "What is {}?",
+    "What is {} of the image?",
+    "What do you see {}?",
+    "What's {}?",
+    "Which shape is {}?",
+    "What object is {}?",
+]
 HELD_PLACE = ["What can you see {}?", "Which object is {}?", "What is there {}?"]
-BAND = ["What colour is the {}?", "What color is the {}?", "What is the colour of the {}?", "Which colour does the {} have?"]
+BAND = [
+    "What colour is the {}?",
+    "What color is the {}?",
+    "What is the colour of the {}?",
+    "Which colour does the {} have?",
+]
 HELD_BAND = ["Tell me the colour of the {}.", "Which color is the {}?"]
 MAIN = ["What colours are in this image?", "What colors do you see?", "Which colours are in the picture?", "What is the main colour?", "What are the main colours?", "What are the colors?"]  # fmt: skip
-HELD_MAIN = ["Which colors are in this photo?", "What colours does the picture have?", "Name the main colours."]
+HELD_MAIN = [
+    "Which colors are in this photo?",
+    "What colours does the picture have?",
+    "Name the main colours.",
+]
 NO_IMAGE = "There is no image to look at. Please send one: I describe simple pictures."
 GREETINGS = ["Hello", "Hi!", "Hello!", "Who are you?", "What can you do?", "Hi, who are you?", "Hey", "Good morning", "What is the weather in Stockholm?", "Can you help me?", "How are you?", "Tell me a story.", "What is two and two?", "Write a poem."]  # fmt: skip
 
@@ -172,12 +212,20 @@ def question(subject: Scene | Photo, rng: Random, held: bool = False) -> tuple[s
         start = "The shape is " if len(things) == 1 else "The shapes are "
         return kind, wording(MAIN, HELD_MAIN), f"{start}{listing(names)}. {background(scene)}"
     if kind == "count":
-        return "count", wording(COUNT_ALL, HELD_COUNT_ALL), there_are(len(things), "shape", "shapes")
+        return (
+            "count",
+            wording(COUNT_ALL, HELD_COUNT_ALL),
+            there_are(len(things), "shape", "shapes"),
+        )
     some = rng.choice(things)
     if kind == "count shape":
         shape = some.shape if rng.random() < 0.75 else rng.choice(SHAPES)
         count = len(by_shape[shape])
-        return "count", wording(COUNT, HELD_COUNT, PLURALS[shape]), there_are(count, shape, PLURALS[shape])
+        return (
+            "count",
+            wording(COUNT, HELD_COUNT, PLURALS[shape]),
+            there_are(count, shape, PLURALS[shape]),
+        )
     if kind == "count colour":
         colour = some.colour if rng.random() < 0.75 else rng.choice(list(COLOURS))
         count = len(by_colour[colour])
@@ -202,9 +250,15 @@ def question(subject: Scene | Photo, rng: Random, held: bool = False) -> tuple[s
             return "yes or no", asked, f"No, there is no {what}."
         if len(found) == 1:
             return "yes or no", asked, f"Yes, there is {article(what)}."
-        return "yes or no", asked, f"Yes, there are {NUMBERS[len(found)]} {noun(colour, shape, len(found))}."
+        return (
+            "yes or no",
+            asked,
+            f"Yes, there are {NUMBERS[len(found)]} {noun(colour, shape, len(found))}.",
+        )
     if kind == "place":
-        row, column = (some.row, some.column) if rng.random() < 0.8 else (rng.randrange(3), rng.randrange(3))
+        row, column = (
+            (some.row, some.column) if rng.random() < 0.8 else (rng.randrange(3), rng.randrange(3))
+        )
         there = [t for t in things if (t.row, t.column) == (row, column)]
         what = article(noun(there[0].colour, there[0].shape)) if there else "nothing"
         asked = wording(PLACE, HELD_PLACE, cell(row, column))

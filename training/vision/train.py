@@ -47,7 +47,11 @@ class Helpers(nn.Module):
             logits = getattr(self, name)(patches[known])
             weight = self.rarer if name == "shape" else None
             losses.append(F.cross_entropy(logits, target[known], weight))
-            counted = target[known] > 0 if name == "shape" else torch.ones_like(target[known], dtype=torch.bool)
+            counted = (
+                target[known] > 0
+                if name == "shape"
+                else torch.ones_like(target[known], dtype=torch.bool)
+            )
             right.append((logits.argmax(-1) == target[known])[counted].float().mean().item())
         known = batch.shape != IGNORE
         early = features[:, :, 1:, self.width :].unflatten(-1, (self.width, -1))[known][..., 1]
@@ -126,7 +130,9 @@ def main() -> None:
     helpers = Helpers(VISION.hidden_size)
     matrices, rest = split(model)
     muon = Muon(matrices)
-    adam = torch.optim.AdamW([*rest, *helpers.parameters()], lr=args.adam, betas=(0.9, 0.95), weight_decay=0.0)
+    adam = torch.optim.AdamW(
+        [*rest, *helpers.parameters()], lr=args.adam, betas=(0.9, 0.95), weight_decay=0.0
+    )
     average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     step, spent, images = 0, 0.0, 0
     checkpoint = args.run / "checkpoint.pt"
@@ -161,9 +167,13 @@ def main() -> None:
         loss = helped * (1.0 if alone else 0.3 * max(0.2, 1 - 1.3 * done))
         spoken = torch.zeros(())
         if not alone:
-            hidden = model.read(batch.tokens, batch.positions, batch.branches, batch.sees, image, batch.tiles)
+            hidden = model.read(
+                batch.tokens, batch.positions, batch.branches, batch.sees, image, batch.tiles
+            )
             wanted = batch.targets != IGNORE
-            spoken = F.cross_entropy(model.language_model.lm_head(hidden[wanted]), batch.targets[wanted])
+            spoken = F.cross_entropy(
+                model.language_model.lm_head(hidden[wanted]), batch.targets[wanted]
+            )
             loss = loss + spoken
         for parameter in (*model.parameters(), *helpers.parameters()):
             parameter.grad = None
@@ -186,10 +196,19 @@ def main() -> None:
         sums = [s + v for s, v in zip(sums, (spoken.item(), helped.item(), *right), strict=True)]
         if step % 50 == 0:
             names = ("spoken", "helped", "patch_colour", "patch_shape", "patch_cell", "outline")
-            line = {"step": step, "minutes": round(spent / 60, 2), "images": images, "rate": round(rate, 3)}
-            line |= {n: round(s / counted, 4) for n, s in zip(names, sums, strict=True) if not math.isnan(s)}
+            line = {
+                "step": step,
+                "minutes": round(spent / 60, 2),
+                "images": images,
+                "rate": round(rate, 3),
+            }
+            line |= {
+                n: round(s / counted, 4)
+                for n, s in zip(names, sums, strict=True)
+                if not math.isnan(s)
+            }
             print(json.dumps(line), file=log, flush=True)
-            sums, counted = [0.0] * 5, 0
+            sums, counted = [0.0] * 6, 0
         if now - last_saved > 120:
             save()
             last_saved = now
