@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from puna.chat import ChatEvent, ChatRequest, Finished, ModelCard, TextDelta, ToolCall, Usage
@@ -101,7 +100,3 @@ def echo(request: ChatRequest) -> str:
     """A script that gives back the last message's text."""
     return request.messages[-1].text
 
-
-def named(model: ScriptedModel, **fields: object) -> ModelCard:
-    """`model`'s card with some fields changed."""
-    return replace(model.card, **fields)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import AsyncIterable
 from typing import Any, NoReturn, cast
 
@@ -15,6 +16,7 @@ from puna.errors import InvalidValue
 from puna.server.errors import BodyTooLarge, UnsupportedEncoding
 
 MAX_DEPTH = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 async def read_body(
@@ -65,30 +67,40 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         raise InvalidValue(f"The body holds a number that is too long: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidValue(f"The body must be a JSON object, not {_kind(value)}.")
-    _check(cast("dict[str, Any]", value), surrogates="\\u" in text)
-    return cast("dict[str, Any]", value)
+    body = cast("dict[str, Any]", value)
+    _check_depth(body)
+    if _SURROGATE.search(text):  # only an escape can smuggle one in
+        _check_text(body)
+    return body
 
 
-def _check(root: dict[str, Any], *, surrogates: bool) -> None:
-    """Depth, and text that has no UTF-8 form (only a `\\u` escape can smuggle that in)."""
-    level: list[tuple[str, object]] = [("", root)]
+def _check_depth(root: dict[str, Any]) -> None:
+    """Level by level: this walk must not itself run out of stack."""
+    level: list[Any] = [root]
     for _ in range(MAX_DEPTH):
-        below: list[tuple[str, object]] = []
-        for path, value in level:
-            if isinstance(value, dict):
-                for key, item in cast("dict[str, object]", value).items():
-                    if surrogates:
-                        _encodable(key, path or "The body")
-                    below.append((f"{path}.{key}" if path else key, item))
-            elif isinstance(value, list):
-                items = cast("list[object]", value)
-                below += [(f"{path}[{index}]", item) for index, item in enumerate(items)]
-            elif surrogates and isinstance(value, str):
-                _encodable(value, path)
-        if not below:
-            return
+        below: list[Any] = []
+        for container in level:
+            items = cast("Any", container.values() if isinstance(container, dict) else container)
+            below += [item for item in items if isinstance(item, dict | list)]
         level = below
+        if not level:
+            return
     raise _too_deep()
+
+
+def _check_text(value: object, path: str = "") -> None:
+    """Refuse text that has no UTF-8 form, and name its place."""
+    if isinstance(value, dict):
+        for key, item in cast("dict[str, object]", value).items():
+            _encodable(key, path)
+            _check_text(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(cast("list[object]", value)):
+            # A path costs more than the check: only what can be at fault gets one.
+            if isinstance(item, str | dict | list):
+                _check_text(cast("object", item), f"{path}[{index}]")
+    elif isinstance(value, str):
+        _encodable(value, path)
 
 
 def _encodable(text: str, path: str) -> None:
@@ -96,9 +108,9 @@ def _encodable(text: str, path: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidValue(
-            f"{path}: character {error.start} is half a surrogate pair "
+            f"{path or 'The body'}: character {error.start} is half a surrogate pair "
             f"(\\u{ord(text[error.start]):04x}); expected whole characters.",
-            param=path,
+            param=path or None,
         ) from None
 
 
