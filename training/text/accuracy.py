@@ -17,7 +17,7 @@ def held_out(encode: Encoder, task: str, count: int, seed: int = 77) -> list[tup
     rng = Random(f"held-out/{seed}/{task}")
     out = []
     for _ in range(count):
-        ids, _, prompt = encode(sample(task, rng, held_names=True, held_words=True))
+        ids, _, prompt = encode(sample(task, rng, held_names=True, held_words=True, single=True))
         out.append((ids, prompt))
     return out
 

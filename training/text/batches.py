@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training.text.documents import sample
-from training.text.prompt import Document
+from training.text.prompt import ANSWER, Document
 
 TOKENIZER = Path(__file__).parents[2] / "src/puna/cria/text/tokenizer.json"
 
@@ -66,7 +66,8 @@ def batch(
             misses += 1
             continue
         ids += new
-        weights += [*w[1:], 0.0]
+        # A third of what only helps is enough, and the head costs a fifth of a step.
+        weights += [x if x == ANSWER or rng.random() < 0.33 else 0.0 for x in w[1:]] + [0.0]
         lengths.append(len(new))
     if gap := tokens - len(ids):
         ids += [0] * gap

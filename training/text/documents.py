@@ -106,7 +106,9 @@ def _question(
     return question, call("wolfram_alpha", query)
 
 
-def builtin_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def builtin_call(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     doc = start(
         rng,
         _form(rng),
@@ -119,9 +121,10 @@ def builtin_call(rng: Random, held_names: bool = False, held_words: bool = False
         _small_talk(doc, rng)
     elif before < 0.11:
         _search_told(doc, rng, held_names, held_words, encoded=rng.random() < 0.7)
-    question, answer = _question(rng, held_names, held_words)
-    doc.message("user", (question, CONTEXT))
-    doc.answer(answer, call=True)
+    for _ in range(1 if single else rng.choices([1, 2, 3, 4], [0.4, 0.25, 0.2, 0.15])[0]):
+        question, answer = _question(rng, held_names, held_words)
+        doc.message("user", (question, CONTEXT))
+        doc.answer(answer, call=True)
     return doc
 
 
@@ -156,18 +159,21 @@ def _generic_fact(rng: Random, held: bool) -> tuple[str, str, str, str]:
 
 def evidence(
     rng: Random, held_names: bool, held_words: bool, few: bool = False
-) -> tuple[str, str, str, list[str], str]:
-    """(question, query, answer, distractors, what all but some distractors are about)."""
+) -> tuple[str, str, str, list[str], str, list[tuple[str, str]]]:
+    """(question, query, answer, distractors, what most of it is about, further questions that some
+    of the distractors answer)."""
+    further: list[tuple[str, str]] = []
     if rng.random() < 0.15:
         question, answer, subject, noun = _generic_fact(rng, held_names)
         others = []
         for _ in range(rng.randint(1, 4)):
             other = rng.choice(k.NOUNS)
-            if other != noun:
+            if other != noun and not any(f" {other} " in o for o in others):
                 others.append(
                     f"The {other} of {subject} is {rng.choice([number(rng), draw('city', rng, held_names), rng.choice(k.NOUNS)])}."
                 )
-        return question, f"{subject} {noun}", answer, others, subject
+                further.append((f"What is the {other} of {subject}?", others[-1]))
+        return question, f"{subject} {noun}", answer, others, subject, further
     question, query, kind, scene = web_question(rng, held_names, held_words, answerable=True)
     answer = _sentence(scene(rng.choice(kind.sentences)))
     entity = kind.query[kind.query.index("{") + 1 : kind.query.index("}")].rstrip("0123456789")
@@ -184,15 +190,12 @@ def evidence(
     for _ in range(rng.randint(0, 2 if few else 4)):
         if same and rng.random() < 0.65:
             other = rng.choice(same)
-            others.append(
-                scene.fork("person", "n", "big", "d", "year", "noun", "currency", "weekday", "h")(
-                    rng.choice(other.sentences)
-                )
-                if entity != "person"
-                else scene.fork("n", "year", "city", "day", "month", "job")(
-                    rng.choice(other.sentences)
-                )
-            )
+            forgotten = ("n", "big", "d", "dec", "year", "noun", "currency", "weekday", "h", "day")
+            another = scene.fork(*forgotten, "month", "city" if entity == "person" else "person")
+            others.append(_sentence(another(rng.choice(other.sentences))))
+            asked = other.held_questions if held_words else other.questions
+            if asked:
+                further.append((another(rng.choice(asked)), others[-1]))
             same = [o for o in same if o is not other]
         else:
             fresh = Scene(rng, held_names)
@@ -203,7 +206,8 @@ def evidence(
             )
             others.append(fresh(sentence))
     others = [o for o in map(_sentence, others) if o != answer]
-    return question, query, answer, others, scene.value(entity)
+    further = [(q, a) for q, a in further if q != question and a in others]
+    return question, query, answer, others, scene.value(entity), further
 
 
 def _sentence(text: str) -> str:
@@ -216,7 +220,9 @@ def _mixed(rng: Random, answer: str, others: list[str]) -> list[str]:
     return sentences
 
 
-def tool_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def tool_answer(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     """Question, built-in call, result of the search or the computation, answer."""
     form = _form(rng)
     doc = start(
@@ -272,7 +278,7 @@ def _search_told(
     doc: Document, rng: Random, held_names: bool, held_words: bool, encoded: bool
 ) -> None:
     """A question, the search for it, what was found, and the answer from that."""
-    question, query, answer, others, _ = evidence(rng, held_names, held_words, few=True)
+    question, query, answer, others, _, _ = evidence(rng, held_names, held_words, few=True)
     doc.message("user", (question, CONTEXT))
     _called(doc, rng, "brave_search", query)
     sentences = _mixed(rng, answer, others)
@@ -296,9 +302,11 @@ def _search_told(
     doc.answer(answer)
 
 
-def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def passage(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     """A text and a question about it; a tenth of the questions have no answer in it."""
-    question, _, answer, others, subject = evidence(rng, held_names, held_words)
+    question, _, answer, others, subject, further = evidence(rng, held_names, held_words)
     if others and rng.random() < 0.12:
         sentences, reply = others, chat.NOT_IN_TEXT
         sentences = [s for s in sentences if s != answer]
@@ -308,7 +316,9 @@ def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> 
             # A text about one subject goes on with a pronoun.
             pronoun = rng.choice(["It", "It", "He", "She"])
             short = [sentences[0], *(pronoun + s[len(subject) :] for s in sentences[1:])]
-            reply, sentences = short[sentences.index(answer)], short
+            shown = dict(zip(sentences, short, strict=True))
+            reply, sentences = shown[answer], short
+            further = [(q, shown[a]) for q, a in further]
     text = rng.choice([" ", " ", " ", "\n"]).join(sentences)
     layout = rng.random()
     form = rng.choices(["hf32", "none", "plain", "meta"], [0.5, 0.2, 0.15, 0.15])[0]
@@ -329,14 +339,18 @@ def passage(rng: Random, held_names: bool = False, held_words: bool = False) -> 
         ])  # fmt: skip
         doc.message("user", (content, CONTEXT))
     doc.answer(reply)
+    if not single and rng.random() < 0.6:
+        for question, answer in further[:3]:
+            doc.message("user", (question, CONTEXT))
+            doc.answer(answer)
     return doc
 
 
 # --- custom functions --------------------------------------------------------------------------
 
 
-def _functions(rng: Random, held: bool, distract: bool = True) -> tuple[Function, list[dict], set[str], int]:
-    """The wanted function, all schemas in random order, its parameters that go unmentioned, style."""
+def _functions(rng: Random, held: bool, distract: bool = True) -> tuple[list[Function], list[dict], set[str]]:
+    """Functions, the wanted one first; their schemas in random order; what it leaves unmentioned."""
     avoid: set[str] = set()
     wanted = Function(rng, held, avoid)
     everything = [wanted]
@@ -349,20 +363,28 @@ def _functions(rng: Random, held: bool, distract: bool = True) -> tuple[Function
         skip = set(wanted.mentions[-1][0])
     schemas = [f.schema(rng, style, skip if f is wanted else set()) for f in everything]
     rng.shuffle(schemas)
-    return wanted, schemas, skip, style
+    return everything, schemas, skip
 
 
-def function_call(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def function_call(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     doc = start(
         rng, rng.choices(["hf32", "hf31", "meta", "plain"], [0.8, 0.1, 0.05, 0.05])[0], [], True
     )
     if rng.random() < 0.08:
         _builtin_as_function(doc, rng, held_names, held_words)
         return doc
-    wanted, schemas, skip, _ = _functions(rng, held_names)
-    request, arguments = wanted.request(rng, held_names, held_words, skip)
-    with_functions(doc, rng, schemas, request)
-    doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False))
+    functions, schemas, skip = _functions(rng, held_names)
+    for turn in range(1 if single else rng.choices([1, 2, 3, 4], [0.3, 0.25, 0.25, 0.2])[0]):
+        wanted = functions[0] if turn == 0 else rng.choice(functions)
+        given = skip if wanted is functions[0] and rng.random() < 0.5 else set()
+        request, arguments = wanted.request(rng, held_names, held_words, skip if turn == 0 else given)
+        if turn == 0:
+            with_functions(doc, rng, schemas, request)
+        else:
+            doc.message("user", (request, CONTEXT))
+        doc.answer(json.dumps({"name": wanted.name, "parameters": arguments}, ensure_ascii=False))
     return doc
 
 
@@ -379,9 +401,11 @@ def _builtin_as_function(doc: Document, rng: Random, held_names: bool, held_word
     doc.answer(json.dumps({"name": name, "parameters": {"query": query}}, ensure_ascii=False))
 
 
-def function_answer(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def function_answer(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     """A custom function's result, as an object or as text, told in a sentence."""
-    wanted, schemas, skip, _ = _functions(rng, held_names, distract=rng.random() < 0.2)
+    (wanted, *_), schemas, skip = _functions(rng, held_names, distract=rng.random() < 0.2)
     request, arguments = wanted.request(rng, held_names, held_words, skip)
     doc = start(rng, "hf32", [], True)
     with_functions(
@@ -426,7 +450,9 @@ def function_answer(rng: Random, held_names: bool = False, held_words: bool = Fa
 # --- talk, limits, copying -----------------------------------------------------------------------
 
 
-def talk(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def talk(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     """Greetings, thanks, what it is, and what it cannot do."""
     pick = rng.random()
     pairs = chat.HELD_PAIRS if held_words else chat.PAIRS
@@ -446,7 +472,7 @@ def talk(rng: Random, held_names: bool = False, held_words: bool = False) -> Doc
         said, _ = _question(rng, held_names, held_words)
         reply = chat.NO_TOOLS
     else:
-        _, schemas, _, _ = _functions(rng, held_names)
+        _, schemas, _ = _functions(rng, held_names)
         doc = start(rng, "hf32", [], True)
         if rng.random() < 0.6:
             stray = Function(
@@ -466,7 +492,9 @@ def talk(rng: Random, held_names: bool = False, held_words: bool = False) -> Doc
     return doc
 
 
-def copying(rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
+def copying(
+    rng: Random, held_names: bool = False, held_words: bool = False, single: bool = False
+) -> Document:
     """Names and words repeated in new surroundings: the skill under every other task."""
     doc = Document()
     doc.special("begin_of_text")
@@ -511,7 +539,15 @@ TASKS = {
 }  # fmt: skip
 
 
-def sample(task: str, rng: Random, held_names: bool = False, held_words: bool = False) -> Document:
-    doc = TASKS[task](rng, held_names, held_words)
+def sample(
+    task: str,
+    rng: Random,
+    held_names: bool = False,
+    held_words: bool = False,
+    single: bool = False,
+) -> Document:
+    """A document of a task. Unless `single`, some go on with more questions: more answers to learn
+    from for the price of one prompt."""
+    doc = TASKS[task](rng, held_names, held_words, single)
     doc.task = task
     return doc

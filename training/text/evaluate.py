@@ -34,7 +34,7 @@ def held_out(
     rng = Random(f"evaluation/{seed}/{task}/{names}/{words}")
     cases: dict[tuple[int, ...], Case] = {}
     for _ in range(20 * count):
-        ids, _, prompt = encode(sample(task, rng, held_names=names, held_words=words))
+        ids, _, prompt = encode(sample(task, rng, names, words, single=True))
         cases.setdefault(tuple(ids[:prompt]), Case(tuple(ids[:prompt]), tuple(ids[prompt:])))
         if len(cases) == count:
             break
