@@ -67,6 +67,13 @@ class Model:
     def card(self) -> ModelCard:
         return self._model.card
 
+    def close(self) -> None:
+        """Give the memory back; answers that run end with an error."""
+        from puna.opening import close
+
+        close(self._model)
+        self._thread.close()
+
     def chat(
         self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
     ) -> Reply:
