@@ -44,7 +44,9 @@ client = ChatCompletionsClient(
     credential=AzureKeyCredential(os.environ["GITHUB_TOKEN"]),
 )
 answer = client.complete(
-    messages=[UserMessage("I am an azure stream")], model="meta-llama-3.1-405b-instruct", stream=True
+    messages=[UserMessage("I am an azure stream")],
+    model="meta-llama-3.1-405b-instruct",
+    stream=True,
 )
 print("".join(update.choices[0].delta.content or "" for update in answer))
 """
@@ -330,7 +332,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
 def test_other_hosts_pass_untouched_through_the_users_own_proxy_and_trust(
     server: str, elsewhere: Elsewhere
 ) -> None:
-    """The program sees the other host's own certificate, which only the user's bundle vouches for."""
+    """The program sees the other host's own certificate, for which the user's bundle vouches."""
     program = (
         "import requests\n"
         "print(requests.get('https://elsewhere.example/').text)\n"
