@@ -36,8 +36,8 @@ def load_llama(
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Leaves parameters as they are made. On the meta device `normal_` has nothing to fill, and
-    yet makes torch import its compiler, which takes seconds."""
+    """Leaves parameters as they are made. On the meta device random numbers have nothing to fill,
+    and yet asking for them makes torch import its compiler, which takes seconds."""
 
     def __torch_function__(
         self,

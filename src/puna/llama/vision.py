@@ -112,7 +112,8 @@ class PositionEmbedding(nn.Module):
         rows = len(config.supported_aspect_ratios) + 1
         tokens, width = config.num_patches, config.hidden_size
         self.shape = (config.max_num_tiles, tokens, width)
-        self.embedding = nn.Parameter(torch.randn(tokens, width) * width**-0.5)
+        self.embedding = nn.Parameter(torch.empty(tokens, width))
+        nn.init.normal_(self.embedding, std=width**-0.5)
         self.tile_embedding = nn.Embedding(rows, config.max_num_tiles * tokens * width)
         self.gate = nn.Parameter(torch.zeros(1))
 
@@ -130,7 +131,8 @@ class VisionEncoder(nn.Module):
         self.config = config
         width, patch = config.hidden_size, config.patch_size
         self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        nn.init.normal_(self.class_embedding, std=width**-0.5)
         self.gated_positional_embedding = PositionEmbedding(config)
         self.pre_tile_positional_embedding = TileEmbedding(config)
         self.post_tile_positional_embedding = TileEmbedding(config)
