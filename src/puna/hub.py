@@ -116,7 +116,7 @@ class Hub:
                 f"that you have access, {self._token_hint()}, and pull again"
             ) from error
         except errors.RepositoryNotFoundError as error:
-            if error.response.status_code == 401 and self._has_token():
+            if error.response.status_code == 401 and self.has_token():
                 raise DownloadFailed(
                     f"{self.address} does not know your token: make a new one at "
                     f"{self.address}/settings/tokens and set HF_TOKEN"
@@ -149,13 +149,14 @@ class Hub:
                 f"{repository}: {(error.strerror or str(error)).lower()}{place}; {_GO_ON}"
             ) from error
 
-    def _has_token(self) -> bool:
+    def has_token(self) -> bool:
+        """Whether requests carry a token: the one given, or one that the library kept."""
         from huggingface_hub import get_token
 
         return bool(self.token or get_token())
 
     def _token_hint(self) -> str:
-        if self._has_token():
+        if self.has_token():
             return "check that the token in use (HF_TOKEN or `hf auth login`) is of that account"
         return f"make a token at {self.address}/settings/tokens, set HF_TOKEN to it"
 

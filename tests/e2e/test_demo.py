@@ -41,7 +41,7 @@ def test_the_second_program_is_told_what_is_true_of_the_picture(shown: dict[str,
     named = set(re.findall(rf"\b({COLOURS}) (\w+)", text))
     things = {(colour, what) for colour, what in named if what != "background"}
     assert things == THINGS, text
-    assert "blue background" in text
+    assert "background is light blue" in text
 
 
 def test_the_program_with_the_retired_address_is_answered_by_the_same_model(
