@@ -355,6 +355,21 @@ def test_metrics_count_what_happened(server: Server, http: httpx2.Client) -> Non
     assert value('puna_requests_total{route="none",status="404"}') >= 1
 
 
+def test_a_broken_stream_does_not_count_as_a_success(server: Server, http: httpx2.Client) -> None:
+    server.says([TextDelta("half"), EngineFailed("The engine failed.")])
+
+    def failed() -> int:
+        text = http.get("/metrics").text
+        found = re.search(r'puna_requests_total{route="completions",status="500"} (\d+)', text)
+        return int(found[1]) if found else 0
+
+    before = failed()
+    with Wire(server.url) as wire:
+        wire.post({**ASK, "stream": True})
+        wire.until_closed()
+    assert failed() == before + 1
+
+
 def unchunked(body: bytes) -> bytes:
     """Undo chunked transfer, which may break off."""
     data = b""

@@ -70,7 +70,9 @@ def create_app(
     completions = Completions(
         served,
         metrics,
-        images=Images(allow_urls=settings.allow_image_urls, max_bytes=settings.max_body_bytes),
+        images=lambda: Images(
+            allow_urls=settings.allow_image_urls, max_bytes=settings.max_body_bytes
+        ),
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
         max_queue=settings.max_queue,
@@ -86,8 +88,8 @@ def create_app(
     async def prometheus(_: Request) -> Response:
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
-    async def info(_: Request) -> Response:
-        return json_response(lists.info(served))
+    async def info(request: Request) -> Response:
+        return json_response(lists.info(served.find(request.path_params.get("model"))))
 
     async def catalog(request: Request) -> Response:
         return json_response(lists.catalog(served, _base_url(request)))

@@ -69,9 +69,8 @@ def legacy_list(models: Models) -> list[dict[str, Any]]:
     ]
 
 
-def info(models: Models) -> dict[str, str]:
-    """GET /info: the model that answers where a request names none."""
-    served = models.default
+def info(served: Served) -> dict[str, str]:
+    """GET /info: what a client asks that was given no model's name."""
     return {
         "model_name": served.name,
         "model_type": "chat_completion",

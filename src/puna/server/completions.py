@@ -7,7 +7,6 @@ field means stands in request.py, what an answer looks like in answer.py.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -30,8 +29,6 @@ from puna.server.request import Completion, Extras, read_completion
 from puna.server.respond import json_response
 from puna.server.streams import merge, while_connected
 
-log = logging.getLogger("puna.server")
-
 # A place in the queue is held meanwhile.
 BODY_SECONDS = 120
 
@@ -46,7 +43,7 @@ class Completions:
         models: Models,
         metrics: Metrics,
         *,
-        images: Images,
+        images: Callable[[], Images],
         max_body_bytes: int,
         max_images: int,
         max_queue: int,
@@ -70,7 +67,7 @@ class Completions:
             async with while_connected(receive):
                 completion = await read_completion(
                     body,
-                    load_image=self._images.load,
+                    load_image=self._images().load,
                     extras=_extras(request),
                     max_images=self._max_images,
                 )
@@ -157,7 +154,7 @@ async def _stream(
     """Headers, chunks, `[DONE]`; after a failure an error event and no end of the body at all.
 
     openai raises on the event; azure-ai-inference skips it, so the connection must break too: the
-    server closes it when an app returns with its body unfinished.
+    server breaks it when an app leaves its body unfinished. Raises what the model raised.
     """
     chunks = Chunks(head, n=completion.n, include_usage=completion.include_usage)
     response = Response(media_type="text/event-stream", headers=STREAM_HEADERS)
@@ -176,12 +173,10 @@ async def _stream(
             if data:
                 await write(data)
         end = b"".join(chunks.closing())
-    except Exception as error:
-        if not isinstance(error, PunaError):
-            log.exception("A stream failed")
-            error = unexpected()
+    except Exception as fault:
+        error = fault if isinstance(fault, PunaError) else unexpected()
         await write(frame(body_of(error, path=scope["path"])))
-        return
+        raise
     await write(end, more=False)
 
 

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from puna.errors import PunaError, Unauthorized
-from puna.server.errors import ForeignOrigin, unexpected
+from puna.server.errors import ForeignOrigin, status_of, unexpected
 from puna.server.metrics import Metrics
 from puna.server.respond import error_response
 from puna.server.streams import ClientGone
@@ -50,16 +50,17 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.monotonic()
+        arrived = time.monotonic()
         status = CLIENT_CLOSED
+        begun = False
         # `http://host:8080/` + `/chat/completions` is a common slip and harmless.
         scope["path"] = "/" + "/".join(part for part in scope["path"].split("/") if part)
         request_headers = Headers(scope=scope)
 
         async def send_with_ids(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 self._identify(MutableHeaders(scope=message), request_headers)
             await send(message)
 
@@ -67,26 +68,27 @@ class FrontDoor:
             try:
                 self._admit(scope, request_headers)
                 await self._app(scope, receive, send_with_ids)
-            except PunaError as error:
-                await error_response(error, scope["path"])(scope, receive, send_with_ids)
             except (ClientGone, ClientDisconnect):
                 status = CLIENT_CLOSED
-            except Exception:
-                log.exception("%s %s failed", scope["method"], scope["path"])
-                if status != CLIENT_CLOSED:  # the answer has begun: all that is left is to break it
-                    return
-                await error_response(unexpected(), scope["path"])(scope, receive, send_with_ids)
+            except Exception as fault:
+                error = fault if isinstance(fault, PunaError) else unexpected()
+                if error is not fault:
+                    log.exception("%s %r failed", scope["method"], scope["path"])
+                status = status_of(error)
+                # An answer that has begun cannot be taken back; left open, it breaks.
+                if not begun:
+                    await error_response(error, scope["path"])(scope, receive, send_with_ids)
         finally:
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - arrived
             self._metrics.answered(_route(scope), status, seconds)
-            log.info("%s %s %d %.3fs", scope["method"], scope["path"], status, seconds)
+            log.info("%s %r %d %.3fs", scope["method"], scope["path"], status, seconds)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         origin = headers.get("origin")
         if origin is not None and not self._origin_allowed(origin, headers.get("host", "")):
             raise ForeignOrigin(
-                f"Pages of {origin[:100]} may not use this server. If they should, add the origin "
-                "to the setting cors_origins."
+                f"Pages of {origin[:100]} may not use this server. If they should, name the origin "
+                """in the setting cors_origins, say PUNA_CORS_ORIGINS='["https://app.example"]'."""
             )
         if self._api_key is None or scope["path"] in OPEN_PATHS:
             return

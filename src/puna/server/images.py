@@ -48,7 +48,7 @@ def data_url_bytes(url: str, param: str) -> bytes:
 class Images:
     """Loads the images of one request's messages.
 
-    `max_bytes` bounds one fetched image. `resolve` and `allowed` are there for tests.
+    `max_bytes` bounds what is fetched in all. `resolve` and `allowed` are there for tests.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Images:
         allowed: Callable[[str], bool] | None = None,
     ) -> None:
         self._allow_urls = allow_urls
-        self._max_bytes = max_bytes
+        self._max_bytes = self._left = max_bytes
         self._seconds = seconds
         self._resolve = resolve or _resolve
         self._allowed = allowed or is_public
@@ -116,8 +116,9 @@ class Images:
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > self._max_bytes:
-                    raise _Refused(f"it is larger than {self._max_bytes} bytes")
+                if len(body) > self._left:
+                    raise _Refused(f"with it the images have more than {self._max_bytes} bytes")
+            self._left -= len(body)
             return bytes(body)
 
 

@@ -13,7 +13,7 @@ def landing_page(models: Models, base_url: str, *, needs_key: bool) -> str:
     template = Template(files("puna.server").joinpath("landing.html").read_text(encoding="utf-8"))
     rows = "".join(
         f"<tr><td><code>{escape(one.name)}</code></td>"
-        f"<td>{' and '.join(one.model.card.modalities)}</td>"
+        f"<td>{', '.join(one.model.card.modalities)}</td>"
         f"<td>{one.model.card.context_length:,}</td>"
         f"<td>{escape(one.model.card.summary)}</td></tr>"
         for one in models.served

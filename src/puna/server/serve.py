@@ -29,7 +29,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartupError(
             f"Cannot listen on {host!r}: the name has no address. Try --host 127.0.0.1."
         ) from error
-    family, kind, protocol, _, address = found[0]
+    # localhost may be both; programs that paste 127.0.0.1 are many.
+    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

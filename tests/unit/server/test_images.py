@@ -121,6 +121,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(200, b"\xff\xd8\xffjpeg")
             case "/large":
                 self._send(200, b"x" * 2000)
+            case "/some":
+                self._send(200, b"x" * 600)
             case "/gzip":
                 self._send(200, b"x", {"Content-Encoding": "gzip"})
             case "/hang":
@@ -190,7 +192,7 @@ async def test_a_redirect_is_checked_like_the_first_address() -> None:
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("/large", "larger than 1000 bytes"),
+        ("/large", "more than 1000 bytes"),
         ("/gzip", "compressed"),
         ("/loop", "redirects more than 3 times"),
         ("/file", "neither http nor https|no http or https"),
@@ -201,6 +203,15 @@ async def test_what_cannot_be_had_is_refused_with_the_reason(path: str, told: st
     with pictures() as (port, _), pytest.raises(InvalidImage, match=told) as caught:
         await images().load(f"http://open.example:{port}{path}", "p")
     assert caught.value.param == "p"
+
+
+async def test_the_limit_is_for_all_pictures_of_a_request_together() -> None:
+    with pictures() as (port, _):
+        loader = images()
+        url = f"http://open.example:{port}/some"
+        await loader.load(url, "p")
+        with pytest.raises(InvalidImage, match="more than 1000 bytes"):
+            await loader.load(url, "p")
 
 
 async def test_a_slow_picture_is_given_up() -> None:

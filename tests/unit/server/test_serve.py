@@ -47,7 +47,12 @@ def test_the_port_is_free_again_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "url"), [("127.0.0.1", "http://127.0.0.1:"), ("0.0.0.0", "http://127.0.0.1:")]
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("0.0.0.0", "http://127.0.0.1:"),
+        ("localhost", "http://127.0.0.1:"),
+    ],
 )
 def test_the_address_to_paste_works_on_this_machine(host: str, url: str) -> None:
     with listen(host, 0) as listener:
