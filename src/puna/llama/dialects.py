@@ -71,7 +71,7 @@ class Dialects:
         """
         if opening == TAG:
             yield self._builtin()
-            yield self._bare(TAG + filler, tagged=True)
+            yield self._bare("", tagged=True)
             if CODE_TOOL in self.offered:
                 yield self._code()
         elif opening == "<":
@@ -81,7 +81,8 @@ class Dialects:
 
     def _builtin(self) -> Reader:
         """The query is all between the first quote and the last, since it may hold quotes."""
-        char = yield from _past(TAG)
+        yield from _literally(TAG)
+        char = yield from _past()
         name = ""
         endings = [f"{name}.call(" for name in self._builtins]
         while True:
@@ -108,6 +109,8 @@ class Dialects:
 
     def _bare(self, filler: str, *, tagged: bool) -> Reader:
         """JSON and pythonic calls."""
+        if tagged:
+            yield from _literally(TAG)
         char = yield from _past(filler)
         if char == "{":
             head = yield from self._object_head()
