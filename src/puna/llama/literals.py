@@ -16,9 +16,9 @@ MAX_DEPTH = 64
 
 
 def parse_json(text: str) -> Any:
-    """The value of JSON `text`, nested at most MAX_DEPTH deep."""
+    """The value of JSON `text`, nested at most MAX_DEPTH deep; strings may hold raw line breaks."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, strict=False, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return _shallow(value)

@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puna.chat import ChatRequest, Image, Message, Text, ToolCall, ToolSpec, message, request
@@ -480,6 +480,7 @@ messages = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(messages, min_size=1, max_size=4),
     st.sampled_from(FAMILIES),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puna.errors import CheckpointError
@@ -33,6 +33,7 @@ def read(tmp_path: Path, content: str | bytes, name: str = "tokenizer.json") -> 
     return Tokenizer.from_file(file)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_was_encoded_decodes_to_itself(text: str) -> None:
     tokenizer = tiny_tokenizer()
@@ -43,6 +44,7 @@ def in_pieces(name: str) -> st.SearchStrategy[str]:
     return st.builds(lambda a, b: a + name + b, st.text(max_size=5), st.text(max_size=5))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(SPECIALS)).flatmap(in_pieces))
 def test_no_text_yields_a_special_id(text: str) -> None:
     ids = tiny_tokenizer().encode(text)
@@ -110,7 +112,7 @@ def test_special_tokens_follow_the_ranks_of_metas_file_in_llama_3s_order(tmp_pat
 
 
 def test_a_folder_is_searched_for_either_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no tokenizer: expected tokenizer.json"):
+    with pytest.raises(CheckpointError, match="holds no tokenizer: expected"):
         Tokenizer.from_directory(tmp_path)
     (tmp_path / "original").mkdir()
     (tmp_path / "original" / "tokenizer.model").write_text(ranks_file())
@@ -145,7 +147,7 @@ def test_a_damaged_file_gets_one_clear_line(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="absent.json cannot be read"):
+    with pytest.raises(CheckpointError, match=r"absent.+cannot be read"):
         Tokenizer.from_file(tmp_path / "absent.json")
 
 
@@ -194,6 +196,7 @@ def test_threads_may_share_one_tokenizer() -> None:
         assert list(threads.map(tokenizer.encode, texts)) == [tokenizer.encode(t) for t in texts]
 
 
+@settings(deadline=None)
 @given(st.binary(), st.lists(st.integers(1, 4)))
 def test_streamed_bytes_become_the_same_text_however_they_are_cut(
     data: bytes, cuts: list[int]
