@@ -6,6 +6,7 @@ knows no other layout and no device. What Meta's files leave unsaid is in `meta_
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from collections import Counter
@@ -98,24 +99,44 @@ class MetaCheckpoint(Checkpoint):
         found: dict[str, Shape] = {}
         for name, sources in self._sources.items():
             if all(source in self._shards[0] for source in sources):
-                try:
-                    found[name] = tuple(self._build(name, torch.device("meta")).shape)
-                except RuntimeError:  # parts that do not fit together: show the first one's shape
-                    found[name] = tuple(self._shards[0][sources[0]].shape)
+                found[name] = self._shape(name)
         used = {source for sources in self._sources.values() for source in sources}
         used |= {*_COMPUTED, *(("output.weight",) if self.config.tie_word_embeddings else ())}
         strange = {n: tuple(t.shape) for n, t in self._shards[0].items() if n not in used}
         return found | strange
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
-        return self._build(name, torch.device("cpu")).to(dtype).contiguous()
+        return self._build(name).to(dtype).contiguous()
 
     def _open_tokenizer(self) -> Tokenizer:
         return Tokenizer.from_directory(self._directory)
 
-    def _build(self, name: str, device: torch.device) -> Tensor:
-        """A canonical tensor out of Meta's; on the meta device its shape alone."""
-        parts = [self._joined(source, device) for source in self._sources[name]]
+    def _shape(self, name: str) -> Shape:
+        """The shape of what `_build` gives; where it could give nothing, that of Meta's tensor."""
+        first, *others = (self._joined_shape(source) for source in self._sources[name])
+        if others and first[1:] == others[0][1:]:
+            return first[0] + others[0][0], *first[1:]
+        if name.endswith("gate") and math.prod(first) == 1:
+            return (1,)
+        if vision := self.config.vision:
+            patch = (3, vision.patch_size, vision.patch_size)
+            if name == "vision_model.patch_embedding.weight" and first[1:] == (math.prod(patch),):
+                return first[0], *patch
+            tiles = vision.max_num_tiles
+            if name.endswith("embedding.weight") and first[:2] == (tiles, tiles):
+                return len(vision.supported_aspect_ratios) + 1, tiles * math.prod(first[2:])
+        return first
+
+    def _joined_shape(self, source: str) -> Shape:
+        shapes = [tuple(shard[source].shape) for shard in self._shards]
+        dim = _shard_dim(source)
+        if dim is None or dim >= len(shapes[0]):
+            return shapes[0]
+        return *shapes[0][:dim], sum(shape[dim] for shape in shapes), *shapes[0][dim + 1 :]
+
+    def _build(self, name: str) -> Tensor:
+        """A canonical tensor out of Meta's."""
+        parts = [self._joined(source) for source in self._sources[name]]
         tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         if name.endswith("self_attn.q_proj.weight") and name.startswith("model."):
             return half_split(tensor, self.config.num_attention_heads)
@@ -130,11 +151,11 @@ class MetaCheckpoint(Checkpoint):
                 return _rows_by_ratio(tensor, vision)
         return tensor
 
-    def _joined(self, source: str, device: torch.device) -> Tensor:
+    def _joined(self, source: str) -> Tensor:
         dim = _shard_dim(source)
         if dim is None or len(self._shards) == 1:
-            return self._shards[0][source].to(device)
-        return torch.cat([shard[source].to(device) for shard in self._shards], dim)
+            return self._shards[0][source]
+        return torch.cat([shard[source] for shard in self._shards], dim)
 
     def _source(self, name: str) -> tuple[str, ...]:
         """Meta's names for a canonical tensor: the embedding of a vision model is in two."""
@@ -180,6 +201,12 @@ class MetaCheckpoint(Checkpoint):
                     f"{file} and {files[0].name} are of different checkpoints: only one holds "
                     f"{listed(sorted(strange))}"
                 )
+            for name, tensor in shard.items():
+                if not _fit(first[name], tensor, _shard_dim(name)):
+                    raise CheckpointError(
+                        f"{file} and {files[0].name} are of different checkpoints: {show(name)} is "
+                        f"{list(tensor.shape)} here and {list(first[name].shape)} there"
+                    )
 
 
 def _shard_dim(source: str) -> int | None:
@@ -193,6 +220,15 @@ def _shard_dim(source: str) -> int | None:
         *("vision_projection.weight", "vision_projection.bias"),
     )
     return 0 if source.endswith(cut) else None
+
+
+def _fit(one: Tensor, other: Tensor, dim: int | None) -> bool:
+    """Whether two pieces can be joined along `dim`; None: whether they can be the same."""
+    if dim is None or dim >= one.ndim:
+        return one.shape == other.shape
+    return one.ndim == other.ndim and all(
+        one.shape[i] == other.shape[i] for i in range(one.ndim) if i != dim
+    )
 
 
 def _rows_by_ratio(grid: Tensor, vision: VisionConfig) -> Tensor:
