@@ -3,7 +3,8 @@
     python -m bench.decode_1b [--dtype bfloat16] [--threads N] [--repeats 5]
 
 It measures the model alone: no engine, no sampling but argmax, no server. Decode is timed one step
-at a time at a context of 128 tokens; spread is the fastest and the slowest of the repeats.
+at a time at a context of 128 tokens; spread is the slowest and the fastest of the repeats.
+On a machine that others use too, `--threads 1 --cpu-time` counts this process's own time.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def batch_of(sequences: int, length: int, context: int) -> Batch:
     )
 
 
-def rate(tokens: int, step: Callable[[], object], repeats: int) -> str:
+def rate(tokens: int, step: Callable[[], object], repeats: int, clock: Callable[[], float]) -> str:
     step()
     seconds: list[float] = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         step()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     median, slow, fast = (
         tokens / value for value in (statistics.median(seconds), max(seconds), min(seconds))
     )
@@ -83,7 +84,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--prefill", type=int, default=512, help="tokens; at most 640")
+    parser.add_argument("--cpu-time", action="store_true", help="needs --threads 1")
     options = parser.parse_args()
+    if options.cpu_time and options.threads != 1:
+        parser.error("--cpu-time adds up all threads: use it with --threads 1")
+    clock = time.process_time if options.cpu_time else time.perf_counter
 
     torch.set_num_threads(options.threads)
     dtype: torch.dtype = getattr(torch, options.dtype)
@@ -97,15 +102,20 @@ def main() -> None:
 
     print(
         f"{options.dtype}, {options.threads} threads, {torch.backends.cpu.get_cpu_capability()}, "
-        f"torch {torch.__version__}, median of {options.repeats}"
+        f"torch {torch.__version__}, median of {options.repeats}, "
+        f"{'processor' if options.cpu_time else 'wall'} time"
     )
     with torch.inference_mode():
         for sequences in options.batches:
             step = timed(batch_of(sequences, 1, CONTEXT))
             repeats = 4 * options.repeats if sequences == 1 else options.repeats
-            print(f"decode, batch {sequences:<4} {rate(sequences, step, repeats)}", flush=True)
+            print(
+                f"decode, batch {sequences:<4} {rate(sequences, step, repeats, clock)}", flush=True
+            )
         step = timed(batch_of(1, options.prefill, 0))
-        print(f"prefill {options.prefill:<10} {rate(options.prefill, step, options.repeats)}")
+        print(
+            f"prefill {options.prefill:<10} {rate(options.prefill, step, options.repeats, clock)}"
+        )
 
 
 if __name__ == "__main__":

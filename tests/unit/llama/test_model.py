@@ -159,6 +159,16 @@ def test_logit_rows_come_back_in_the_order_asked(text: Llama) -> None:
     assert torch.allclose(got, logits_of(text, ids)[rows], atol=CLOSE)
 
 
+def test_a_step_that_wants_no_logits_still_fills_the_cache(text: Llama) -> None:
+    ids, cache, pages = tokens(30), new_cache(text), torch.arange(2)
+    span = Span(0, 29, 0, pages)
+    batch = Batch(torch.tensor(ids[:29]), torch.arange(29), (span,), torch.tensor([]).long())
+    with torch.inference_mode():
+        assert text(batch, cache).shape == (0, 300)
+    last = step(text, cache, [(ids[29:], 29, pages, ())])[0]
+    assert (last - logits_of(text, ids)[29]).abs().max() <= CLOSE
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_cache_takes_the_bytes_it_says(dtype: torch.dtype) -> None:
     cache = KVCache(VISION, 3, 16, dtype)
