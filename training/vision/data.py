@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from puna.llama.config import VisionConfig
 from puna.llama.images import MEAN, STD, fit_canvas, tile_image
-from training.vision import photos, scenes, talk
+from training.vision import photos, scenes, talk, wordings
 from training.vision.photos import Photo
 from training.vision.scenes import COLOURS, SHAPES, Scene
 
@@ -48,9 +48,8 @@ class Words:
         return self.tokenizer.token_to_id(f"<|{name}|>")
 
     def header(self, role: str) -> list[int]:
-        return [
-            self.special("start_header_id"), *self.encode(role), self.special("end_header_id"), *self.encode("\n\n"),
-        ]  # fmt: skip
+        start, end = self.special("start_header_id"), self.special("end_header_id")
+        return [start, *self.encode(role), end, *self.encode("\n\n")]
 
     def prefix(self, system: str) -> list[int]:
         ids = [self.special("begin_of_text")]
@@ -199,7 +198,7 @@ class Maker:
     def row(self, rng: Random, subject: Scene | Photo) -> Row:
         words, row = self.words, Row()
         eot = words.special("eot_id")
-        system = rng.choice(talk.SYSTEMS) if rng.random() < 0.62 else ""
+        system = rng.choice(wordings.SYSTEMS) if rng.random() < 0.62 else ""
         form = rng.random()
         images_first = form < 0.9
         no_image = form > 0.97
@@ -219,9 +218,12 @@ class Maker:
             wanted: list[bool] = []
             for turn in range(2 if rng.random() < 0.15 else 1):
                 if no_image:
-                    asked, answer = rng.choice(talk.GREETINGS + talk.DESCRIBE), talk.NO_IMAGE
+                    asked, answer = (
+                        rng.choice(wordings.GREETINGS + wordings.DESCRIBE),
+                        talk.NO_IMAGE,
+                    )
                 elif (branch == 0 and turn == 0) or rng.random() < self.describe:
-                    asked, answer = rng.choice(talk.DESCRIBE), talk.describe(subject)
+                    asked, answer = rng.choice(wordings.DESCRIBE), talk.describe(subject)
                 else:
                     _, asked, answer = talk.question(subject, rng)
                 if turn or not images_first:
@@ -280,7 +282,12 @@ class Maker:
             return torch.tensor([getattr(row, name) for row in rows])
 
         return Batch(
-            pixels, torch.tensor([view.ratio for view in views]), torch.tensor([len(view.tiles) for view in views]),
-            gather("tokens"), gather("positions"), gather("branches"), gather("sees"), gather("targets"),
-            colour, shape, cell, torch.from_numpy(np.stack([view.outline for view in views])),
-        )  # fmt: skip
+            pixels,
+            torch.tensor([view.ratio for view in views]),
+            torch.tensor([len(view.tiles) for view in views]),
+            *map(gather, ("tokens", "positions", "branches", "sees", "targets")),
+            colour,
+            shape,
+            cell,
+            torch.from_numpy(np.stack([view.outline for view in views])),
+        )

@@ -30,10 +30,10 @@ from puna.llama.load import load_llama
 from puna.llama.prompt import render_prompt
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights import open_checkpoint
-from training.vision import talk
+from training.vision import talk, wordings
 from training.vision.data import picture
 from training.vision.photos import Photo
-from training.vision.scenes import COLOURS, SHAPES, Scene
+from training.vision.scenes import COLOURS, SHAPES
 from training.vision.train import ROOT
 
 PAGE_SIZE, PAGES = 16, 2048
@@ -64,9 +64,9 @@ def cases(count: int, seed: int = 9_000_001) -> list[Case]:
         held_pair, held_words = index % 2 == 1, index % 4 >= 2
         image, _, subject = picture(rng, held=held_pair)
         data = png(image)
-        systems = talk.HELD_SYSTEMS if held_words else talk.SYSTEMS
+        systems = wordings.HELD_SYSTEMS if held_words else wordings.SYSTEMS
         system = rng.choice(systems) if rng.random() < 0.7 else ""
-        asked = rng.choice(talk.HELD_DESCRIBE if held_words else talk.DESCRIBE)
+        asked = rng.choice(wordings.HELD_DESCRIBE if held_words else wordings.DESCRIBE)
         of = "photo" if isinstance(subject, Photo) else "scene"
         case = Case(
             data, system, asked, f"describe {of}", talk.describe(subject), held_words, held_pair
@@ -152,7 +152,10 @@ def parse(text: str) -> tuple[list[Found], str]:
     if not match:
         return [], ""
     singular = {plural: shape for shape, plural in talk.PLURALS.items()}
-    pattern = rf"(an?|{'|'.join(talk.NUMBERS)}) ({'|'.join(COLOURS)}) ({'|'.join([*singular, *SHAPES])})((?: (?:in|at|on) the [a-z ]+?)?)(?=, | and |$)"
+    counts = "|".join(("an?", *talk.NUMBERS))
+    shapes = "|".join((*singular, *SHAPES))
+    places = "(?: (?:in|at|on) the [a-z ]+?)?"
+    pattern = rf"({counts}) ({'|'.join(COLOURS)}) ({shapes})({places})(?=, | and |$)"
     groups: list[Found] = []
     for count, colour, shape, place in re.findall(pattern, match[1]):
         groups.append(

@@ -89,9 +89,12 @@ def export(checkpoint: Path, folder: Path) -> None:
         "max_image_tiles": 4,
         "size": {"height": size, "width": size},
     }
-    for name, value in (
-        ("config.json", described), ("generation_config.json", generation), ("preprocessor_config.json", preprocessor),
-    ):  # fmt: skip
+    files = {
+        "config.json": described,
+        "generation_config.json": generation,
+        "preprocessor_config.json": preprocessor,
+    }
+    for name, value in files.items():
         (folder / name).write_text(json.dumps(value, indent=2) + "\n")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(TOKENIZER.with_name(name), folder / name)

@@ -21,11 +21,23 @@ NAMES = (
     "light blue", "light green", "beige", "dark blue", "dark green",
 )  # fmt: skip
 PALETTE = {
-    "black": (18, 18, 20), "white": (244, 244, 244), "grey": (130, 130, 132), "red": (190, 40, 36), "orange": (236, 136, 40),
-    "yellow": (236, 208, 60), "green": (70, 150, 60), "blue": (50, 100, 200), "purple": (124, 64, 158), "pink": (236, 156, 186),
-    "brown": (120, 80, 46), "light blue": (166, 206, 240), "light green": (176, 222, 164), "beige": (222, 204, 168),
-    "dark blue": (20, 36, 90), "dark green": (24, 72, 34),
-}  # fmt: skip
+    "black": (18, 18, 20),
+    "white": (244, 244, 244),
+    "grey": (130, 130, 132),
+    "red": (190, 40, 36),
+    "orange": (236, 136, 40),
+    "yellow": (236, 208, 60),
+    "green": (70, 150, 60),
+    "blue": (50, 100, 200),
+    "purple": (124, 64, 158),
+    "pink": (236, 156, 186),
+    "brown": (120, 80, 46),
+    "light blue": (166, 206, 240),
+    "light green": (176, 222, 164),
+    "beige": (222, 204, 168),
+    "dark blue": (20, 36, 90),
+    "dark green": (24, 72, 34),
+}
 SKIES = ("light blue", "blue", "grey", "white", "orange", "pink", "dark blue", "black", "purple")
 LANDS = (
     "green",

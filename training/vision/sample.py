@@ -1,4 +1,4 @@
-"""Draws `examples/sample.jpg`, the picture of the lesson's second program. Not a training picture."""
+"""Draws `examples/sample.jpg`, the picture of the lesson's second program: no training picture."""
 
 from __future__ import annotations
 

@@ -36,8 +36,9 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "dark green": (14, 74, 34),
 }
 SHAPES = (
-    "circle", "square", "triangle", "star", "heart", "diamond", "ring", "cross", "rectangle", "oval",
-)  # fmt: skip
+    *("circle", "square", "triangle", "star", "heart"),
+    *("diamond", "ring", "cross", "rectangle", "oval"),
+)
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
 
@@ -109,10 +110,7 @@ def canvas_size(rng: Random) -> tuple[int, int]:
     )
     if rng.random() < 0.05:
         ratio = rng.choice([2.0, 2.4, 3.0, 0.5, 0.4])
-    if rng.random() < 0.08:
-        long = rng.randint(40, 110)
-    else:
-        long = rng.randint(200, 300)
+    long = rng.randint(40, 110) if rng.random() < 0.08 else rng.randint(200, 300)
     short = max(16, round(long / max(ratio, 1 / ratio)))
     return (long, short) if ratio >= 1 else (short, long)
 
@@ -216,7 +214,8 @@ def polygon(shape: str, fine: int = 28) -> list[tuple[float, float]]:
         ]
     if shape == "cross":
         a, b = 0.34, 1.0
-        return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]  # fmt: skip
+        corner = [(a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b)]
+        return corner + [(-x, -y) for x, y in corner]
     if shape == "heart":
         turns = [2 * math.pi * k / fine for k in range(fine)]
         return [

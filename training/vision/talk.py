@@ -10,101 +10,33 @@ from random import Random
 
 from training.vision.photos import Photo
 from training.vision.scenes import COLOURS, COLUMNS, ROWS, SHAPES, Group, Scene, Thing
+from training.vision.wordings import (
+    BACKGROUND,
+    BAND,
+    COLOUR,
+    COUNT,
+    COUNT_ALL,
+    EXISTS,
+    HELD_BACKGROUND,
+    HELD_BAND,
+    HELD_COLOUR,
+    HELD_COUNT,
+    HELD_COUNT_ALL,
+    HELD_EXISTS,
+    HELD_MAIN,
+    HELD_PLACE,
+    HELD_SHAPE,
+    HELD_WHERE,
+    MAIN,
+    PLACE,
+    SHAPE,
+    WHERE,
+)
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
 
-LESSON_SYSTEM = "You are a helpful assistant that describes images in details."
-LESSON_QUESTION = "What's in this image?"
-SYSTEMS = [
-    LESSON_SYSTEM, LESSON_SYSTEM, LESSON_SYSTEM, "You are a helpful assistant.", "You are a helpful assistant", "You are a helpful assistant that describes images.",
-    "You describe pictures.", "Describe images for the user.", "You are an assistant that describes images in detail.", "You are a helpful AI assistant.",
-    "You answer questions about images.", "Be brief.", "Answer briefly.", "You are cria.", "You are a friendly assistant.", "Look at the picture and answer.",
-    "You are a vision assistant.", "Help the user with images.", "You are a careful assistant who looks at pictures.", "You are an assistant for people who cannot see.",
-    "You are a helpful assistant that looks at photos.", "Answer in one sentence.", "You are a polite and helpful assistant.", "",
-]  # fmt: skip
-HELD_SYSTEMS = [
-    "You are an expert at describing images.", "You are a helpful assistant who explains what pictures show.", "Tell the user what you see.",
-    "You are an image captioning assistant.", "You help people to understand pictures.", "Please be a good assistant.",
-]  # fmt: skip
-DESCRIBE = [
-    LESSON_QUESTION, LESSON_QUESTION, LESSON_QUESTION, LESSON_QUESTION, "What is in this image?", "What's in the image?", "What is in the image?", "What's in this picture?",
-    "What is in this picture?", "What's in the picture?", "Describe this image.", "Describe the image.", "Describe this picture.", "Describe the picture.",
-    "Please describe this image.", "Please describe the picture.", "What do you see?", "What can you see?", "What do you see in this image?",
-    "What do you see in the picture?", "What does this image show?", "What does the picture show?", "What is shown here?", "What is this?", "What's this?",
-    "Describe this image in detail.", "Describe the image in details.", "Can you describe this image?", "Can you describe the picture?", "Tell me about this image.",
-    "Tell me what you see.", "Caption this image.", "Write a caption.", "Give a description of the image.", "what's in this image?", "what is in this image", "describe this image",
-    "describe the picture", "what do you see", "What is on this picture?", "What is in this photo?", "Describe this photo.", "What's in this photo?", "Look at this image. What is in it?",
-    "Could you describe this image?", "I cannot see this image. What is in it?", "What is happening in this image?", "Explain this image.", "What objects are in this image?",
-    "What shapes are in the picture?", "Which shapes are in this image?", "List the things in this image.", "", "Hello! What's in this image?", "Hi, what is in this picture?",
-]  # fmt: skip
-HELD_DESCRIBE = [
-    "What can be seen in this image?", "Could you tell me what this picture shows?", "Please tell me what is in the picture.", "Give me a description of this picture.",
-    "Describe what you see.", "What is visible in this image?", "Can you tell me what is in this image?", "What does the photo show?", "Please describe what the image shows.",
-    "Tell me what's in the picture.",
-]  # fmt: skip
-COUNT_ALL = ["How many shapes are there?", "How many shapes are in the image?", "How many objects are there?", "How many objects are in the picture?", "How many things do you see?", "Count the shapes.", "Count the objects.", "how many shapes are there"]  # fmt: skip
-HELD_COUNT_ALL = [
-    "How many shapes can you see?",
-    "How many objects do you see in this image?",
-    "Count all the shapes in the picture.",
-]
-COUNT = ["How many {} are there?", "How many {} are in the image?", "How many {} are in this picture?", "How many {} do you see?", "How many {} does the image show?", "Count the {}.", "how many {} are there"]  # fmt: skip
-HELD_COUNT = [
-    "How many {} can you see?",
-    "Count the {} in this picture.",
-    "What is the number of {}?",
-]
-COLOUR = ["What colour is the {}?", "What color is the {}?", "Which colour is the {}?", "What is the colour of the {}?", "What is the color of the {}?", "Which colour does the {} have?", "what color is the {}"]  # fmt: skip
-HELD_COLOUR = [
-    "Which color is the {}?",
-    "What colour does the {} have?",
-    "Tell me the colour of the {}.",
-]
-SHAPE = ["What shape is the {} object?", "What shape is the {} thing?", "Which shape is {}?", "What is the {} shape?", "What is the {} object?", "What {} shape is there?", "What is {}?"]  # fmt: skip
-HELD_SHAPE = [
-    "Which shape does the {} object have?",
-    "What shape is {}?",
-    "What kind of shape is the {} one?",
-]
-WHERE = ["Where is the {}?", "Where is the {} in the image?", "Where do you see the {}?", "Where in the picture is the {}?", "What is the position of the {}?", "where is the {}"]  # fmt: skip
-HELD_WHERE = [
-    "Where can I find the {}?",
-    "In which part of the image is the {}?",
-    "Where exactly is the {}?",
-]
-EXISTS = ["Is there {}?", "Is there {} in the image?", "Is there {} in this picture?", "Do you see {}?", "Can you see {}?", "Does the image show {}?", "is there {}"]  # fmt: skip
-HELD_EXISTS = ["Does the picture contain {}?", "Is {} in the picture?", "Do you see {} anywhere?"]
-BACKGROUND = ["What colour is the background?", "What color is the background?", "What is the background?", "What is the colour of the background?", "Which colour is the background?", "Describe the background.", "what color is the background"]  # fmt: skip
-HELD_BACKGROUND = [
-    "What color does the background have?",
-    "Tell me the background colour.",
-    "Which color is the background?",
-]
-PLACE = [
-    "What is {}?",
-    "What is {} of the image?",
-    "What do you see {}?",
-    "What's {}?",
-    "Which shape is {}?",
-    "What object is {}?",
-]
-HELD_PLACE = ["What can you see {}?", "Which object is {}?", "What is there {}?"]
-BAND = [
-    "What colour is the {}?",
-    "What color is the {}?",
-    "What is the colour of the {}?",
-    "Which colour does the {} have?",
-]
-HELD_BAND = ["Tell me the colour of the {}.", "Which color is the {}?"]
-MAIN = ["What colours are in this image?", "What colors do you see?", "Which colours are in the picture?", "What is the main colour?", "What are the main colours?", "What are the colors?"]  # fmt: skip
-HELD_MAIN = [
-    "Which colors are in this photo?",
-    "What colours does the picture have?",
-    "Name the main colours.",
-]
 NO_IMAGE = "There is no image to look at. Please send one: I describe simple pictures."
-GREETINGS = ["Hello", "Hi!", "Hello!", "Who are you?", "What can you do?", "Hi, who are you?", "Hey", "Good morning", "What is the weather in Stockholm?", "Can you help me?", "How are you?", "Tell me a story.", "What is two and two?", "Write a poem."]  # fmt: skip
 
 
 def article(noun: str) -> str:
@@ -203,8 +135,10 @@ def question(subject: Scene | Photo, rng: Random, held: bool = False) -> tuple[s
     scene, things = subject, subject.things
     by_shape = {s: [t for t in things if t.shape == s] for s in SHAPES}
     by_colour = {c: [t for t in things if t.colour == c] for c in COLOURS}
-    kinds = ["exists", "exists", "count", "count shape", "count colour", "background", "place", "where", "where", "colour", "colour", "shape", "shape", "main colours"]  # fmt: skip
-    kind = rng.choice(kinds)
+    kinds = (
+        "exists exists count count_shape count_colour background place where where colour colour"
+    )
+    kind = rng.choice(f"{kinds} shape shape main_colours".split()).replace("_", " ")
     if kind == "background" or not things:
         return "background", wording(BACKGROUND, HELD_BACKGROUND), background(scene)
     if kind == "main colours":
@@ -282,7 +216,11 @@ def question(subject: Scene | Photo, rng: Random, held: bool = False) -> tuple[s
         groups = [g for g in scene.groups if g.colour == colour]
         if len(groups) == 1 and groups[0].count == 1:
             return kind, asked, f"The {colour} shape is {article(seen[0])}."
-        return kind, asked, f"The {colour} shapes are {listing([counted(g).replace(colour + ' ', '') if g.count > 1 else article(g.shape) for g in groups])}."  # fmt: skip
+        shown = [
+            article(g.shape) if g.count == 1 else f"{NUMBERS[g.count]} {PLURALS[g.shape]}"
+            for g in groups
+        ]
+        return kind, asked, f"The {colour} shapes are {listing(shown)}."
     what = noun(group.colour, group.shape)
     if len(by_shape[group.shape]) == group.count and rng.random() < 0.5:
         what = group.shape

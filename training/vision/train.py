@@ -191,9 +191,15 @@ def main() -> None:
 
     def save() -> None:
         state = {
-            "model": model.state_dict(), "helpers": helpers.state_dict(), "adam": adam.state_dict(), "muon": muon.buffers,
-            "average": average, "step": step, "spent": spent, "images": images,
-        }  # fmt: skip
+            "model": model.state_dict(),
+            "helpers": helpers.state_dict(),
+            "adam": adam.state_dict(),
+            "muon": muon.buffers,
+            "average": average,
+            "step": step,
+            "spent": spent,
+            "images": images,
+        }
         torch.save(state, checkpoint.with_suffix(".new"))
         checkpoint.with_suffix(".new").rename(checkpoint)
 
