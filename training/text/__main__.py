@@ -19,6 +19,7 @@ parser.add_argument(
 parser.add_argument(
     "--steps", type=int, help="length of the whole training, resumed parts included"
 )
+parser.add_argument("--decay-steps", type=int, help="how many of them have a falling learning rate")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--count", type=int, default=500, help="documents in each held-out set")
 arguments = parser.parse_args()
@@ -28,6 +29,7 @@ if arguments.what == "train":
 
     recipe = Recipe(seed=arguments.seed)
     recipe.steps = arguments.steps or recipe.steps
+    recipe.decay_steps = arguments.decay_steps or recipe.decay_steps
     train(arguments.run, recipe)
 elif arguments.what == "export":
     from training.text.export import export

@@ -16,6 +16,11 @@ from training.text.names import draw
 from training.text.prompt import ANSWER, CONTEXT, Document, start, tool_result, with_functions
 from training.text.values import Scene, number
 
+ANY_WORDS = sorted({
+    word.strip(".,") for kind in k.WEB for sentence in kind.sentences for word in sentence.split() if "{" not in word
+} | {*k.SKY, *k.SPANS, *k.WEEKDAYS})  # fmt: skip
+QUERY_WORDS = """cheap best good new old near free open late early big small how why what when weather flights hotels tickets train bus price news
+tomorrow today first last next long short fast slow easy hard red green blue black white cheapest rules list photos pictures reviews""".split()
 KEYS = [
     *k.NOUNS, *["temperature", "condition", "humidity", "wind_speed", "price", "status", "forecast", "airline", "flight_number", "date", "time", "total", "balance", "address"] * 3,
     *["city", "country", "degrees", "currency", "seats", "available", "rating", "phone_number", "arrival", "departure", "result", "answer", "message", "weather"] * 2,
@@ -82,7 +87,7 @@ def verbatim(rng: Random, held_names: bool, held_words: bool) -> tuple[str, str]
     for _ in range(rng.randint(0, 3)):
         words.insert(
             rng.randint(0, len(words)),
-            rng.choice(k.NOUNS if rng.random() < 0.8 else ["in", "and", "for", "of", "near"]),
+            rng.choice(rng.choice([k.NOUNS, QUERY_WORDS, ["in", "and", "for", "of", "near", "to"]])),
         )
     query = " ".join(words)
     return rng.choice(k.HELD_VERBATIM if held_words else k.VERBATIM).format(query), query
@@ -257,6 +262,22 @@ def fragment(rng: Random, held: bool) -> str:
         parts.append(f"{rng.choice(KEYS)}: {value}" if rng.random() < 0.3 else value)
     head = f"{draw(rng.choice(['city', 'company', 'team']), rng, held)}: " if rng.random() < 0.4 else ""
     return head + rng.choice([", ", ", ", "; ", " "]).join(parts)
+
+
+def any_sentence(rng: Random, held: bool) -> str:
+    """Words in no grammar, so that telling a result is copying whatever it says."""
+    words = []
+    for _ in range(rng.randint(3, 11)):
+        pick = rng.random()
+        if pick < 0.55:
+            words.append(rng.choice(ANY_WORDS))
+        elif pick < 0.75:
+            words.append(rng.choice(k.NOUNS))
+        elif pick < 0.9:
+            words.append(draw(rng.choice(["city", "person", "company", "thing"]), rng, held))
+        else:
+            words.append(number(rng) + rng.choice(["", "", ",", " degrees,"]))
+    return words[0][0].upper() + " ".join(words)[1:] + rng.choice([".", ".", ".", "!", ""])
 
 
 def _called(doc: Document, rng: Random, tool: str, query: str) -> None:
@@ -441,7 +462,13 @@ def function_answer(
         text = said[0] if len(said) == 1 else ", ".join(said[:-1]) + " and " + said[-1]
         doc.answer(text[0].upper() + text[1:] + ".")
     else:
-        answer = fragment(rng, held_names) if rng.random() < 0.4 else evidence(rng, held_names, False)[2]
+        way = rng.random()
+        if way < 0.35:
+            answer = fragment(rng, held_names)
+        elif way < 0.6:
+            answer = any_sentence(rng, held_names)
+        else:
+            answer = evidence(rng, held_names, False)[2]
         tool_result(doc, rng, answer, encoded)
         doc.answer(answer)
     return doc
@@ -487,8 +514,14 @@ def talk(
         with_functions(doc, rng, schemas, said)
         doc.answer(reply)
         return doc
+    if reply in (chat.SELF, chat.LIMITS, chat.NO_TOOLS) and rng.random() < 0.15:
+        said = rng.choice(["Hello, ", "Hi, ", "Hi! ", "Hello! ", "Please, "]) + _lower_first(said)
     doc.message("user", (said, CONTEXT))
     doc.answer(reply)
+    if not single and rng.random() < 0.5 and pick < 0.55:
+        said, reply = rng.choice(pairs)
+        doc.message("user", (said, CONTEXT))
+        doc.answer(reply)
     return doc
 
 

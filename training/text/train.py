@@ -25,13 +25,13 @@ WARM_MIX = {
     "copy": 0.45,
 }
 MIX = {
-    "call": 0.31,
-    "function": 0.15,
-    "result": 0.16,
-    "function_result": 0.05,
-    "passage": 0.18,
-    "talk": 0.05,
-    "copy": 0.10,
+    "call": 0.28,
+    "function": 0.20,
+    "result": 0.15,
+    "function_result": 0.06,
+    "passage": 0.21,
+    "talk": 0.06,
+    "copy": 0.04,
 }
 
 
@@ -41,14 +41,14 @@ class Recipe:
     tokens: int = 3072
     seed: int = 1
     warm: float = 0.08  # share of the steps on WARM_MIX
-    decay: float = 0.45  # share of the steps with falling learning rate
+    decay_steps: int = 1000  # the last steps, with falling learning rate
     evaluate_every: int = 300
     save_every: int = 100
 
 
 def rate(step: int, r: Recipe) -> float:
     """The learning rate's factor: 30 steps up, constant, then a line to zero."""
-    left = (r.steps - step) / (r.steps * r.decay)
+    left = (r.steps - step) / r.decay_steps
     return min(1.0, (step + 1) / 30, max(left, 0.0))
 
 
