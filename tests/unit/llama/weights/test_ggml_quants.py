@@ -53,7 +53,7 @@ def test_the_chunk_size_changes_nothing(
 ) -> None:
     raw = torch.from_numpy(random_blocks(kind, 100)).flatten()
     whole = dequantize(raw, kind, torch.bfloat16)
-    monkeypatch.setattr(ggml_quants, "CHUNK_BLOCKS", 7)
+    monkeypatch.setattr(ggml_quants, "CHUNK_VALUES", 7 * kind.block)
     assert torch.equal(dequantize(raw, kind, torch.bfloat16), whole)
     assert torch.equal(dequantize(raw, kind, torch.float32).bfloat16(), whole)
 
