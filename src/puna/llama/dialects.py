@@ -291,7 +291,7 @@ class Brackets:
             if not self._expected or self._expected.pop() != char:
                 raise NoCall
             return not self._expected
-        elif not (char.isalnum() or char.isspace() or char in "_,:.=+-"):
+        elif char in "!#$%&*/;<>?@\\^`|~":
             raise NoCall
         return False
 
