@@ -29,6 +29,7 @@ from puna.chat import (
     TextDelta,
     TokenLogprob,
     ToolCall,
+    ToolSpec,
     Usage,
 )
 from puna.errors import (
@@ -185,7 +186,7 @@ def data_url(image: Image) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image.data).decode()}"
 
 
-def _tool_json(tool: Any) -> dict[str, Any]:
+def _tool_json(tool: ToolSpec) -> dict[str, Any]:
     function: dict[str, Any] = {"name": tool.name, "parameters": dict(tool.parameters)}
     if tool.description:
         function["description"] = tool.description

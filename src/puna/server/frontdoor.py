@@ -81,7 +81,7 @@ class FrontDoor:
         finally:
             seconds = time.monotonic() - arrived
             self._metrics.answered(_route(scope), status, seconds)
-            log.info("%s %r %d %.3fs", scope["method"], scope["path"], status, seconds)
+            log.info("%s %.200r %d %.3fs", scope["method"], scope["path"], status, seconds)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         origin = headers.get("origin")

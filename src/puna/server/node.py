@@ -1,7 +1,8 @@
 """`Node`: a JSON object being read, which knows where it stands in the body.
 
-It knows no field of the wire. What is read is known and what was never read is unknown, so no list
-of parameters can drift from the code that honours them. `null` is the same as absent.
+It knows no field of the wire. What is read is known and what was never read is unknown, at any
+depth, so no list of parameters can drift from the code that honours them. `null` is the same as
+absent.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class Node:
     def __init__(self, value: dict[str, Any], path: str = "") -> None:
         self._value = value
         self._read: set[str] = set()
+        self._inner: list[Node] = []
         self.path = path
 
     def __contains__(self, key: str) -> bool:
@@ -37,9 +39,19 @@ class Node:
         """Fields that are taken and change nothing."""
         self._read.update(keys)
 
+    def ignore_rest(self) -> None:
+        """Whatever else stands here or deeper is taken and changes nothing."""
+        self.ignore(*self._value)
+        self._inner.clear()
+
     def unread(self) -> list[str]:
-        """Fields that hold something and that nobody asked for."""
-        return [key for key in self._value if key in self and key not in self._read]
+        """Fields, by their full names, that hold something and that nobody asked for."""
+        own = [self.at(key) for key in self._value if key in self and key not in self._read]
+        return own + [name for node in self._inner for name in node.unread()]
+
+    def keys(self) -> list[str]:
+        """The fields that hold something."""
+        return [key for key in self._value if key in self]
 
     def wrong(self, key: str, expected: str) -> NoReturn:
         """Refuse a field: what came, and what was expected."""
@@ -102,7 +114,16 @@ class Node:
             return None
         if not isinstance(value, dict):
             self.wrong(key, "an object")
-        return Node(cast("dict[str, Any]", value), self.at(key))
+        node = Node(cast("dict[str, Any]", value), self.at(key))
+        self._inner.append(node)
+        return node
+
+    def mapping(self, key: str) -> dict[str, Any] | None:
+        """An object whose fields are the caller's own affair: a JSON schema."""
+        value = self.raw(key)
+        if value is not None and not isinstance(value, dict):
+            self.wrong(key, "an object")
+        return cast("dict[str, Any] | None", value)
 
     def array(self, key: str) -> list[Any] | None:
         value = self.raw(key)
@@ -120,6 +141,7 @@ class Node:
             if not isinstance(item, dict):
                 raise InvalidValue(f"{path}: expected an object, got {shown(item)}.", param=path)
             nodes.append(Node(cast("dict[str, Any]", item), path))
+        self._inner += nodes
         return nodes
 
 

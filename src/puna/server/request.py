@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 from puna.chat import (
     ChatRequest,
@@ -113,11 +113,11 @@ async def read_completion(
             raise Unsupported(f"{name}: not supported here: {reason}.", param=name)
     unknown = body.unread()
     if unknown and extras != "drop":
-        name = unknown[0]
+        name = unknown[0] if len(unknown[0]) <= 100 else f"{unknown[0][:99]}…"
         raise InvalidValue(
-            f"{name[:80]}: unknown parameter. To have unknown parameters ignored, send the header "
+            f"{name}: unknown parameter. To have unknown parameters ignored, send the header "
             "`extra-parameters: drop`.",
-            param=name[:80],
+            param=name,
         )
     return completion
 
@@ -156,16 +156,20 @@ def _sampling(body: Node) -> Sampling:
 def _stop(body: Node) -> tuple[str, ...]:
     value = body.raw("stop")
     stops = [value] if isinstance(value, str) else body.array("stop") or []
-    expected = f"a string or a list of at most {MAX_STOPS} strings, none of them empty"
-    if len(stops) > MAX_STOPS or not all(isinstance(stop, str) and stop for stop in stops):
-        body.wrong("stop", expected)
+    if len(stops) > MAX_STOPS:
+        body.wrong("stop", f"a string or a list of at most {MAX_STOPS} strings")
+    for stop in stops:
+        if not (isinstance(stop, str) and stop):
+            raise InvalidValue(
+                f"stop: expected strings that are not empty, got {shown(stop)}.", param="stop"
+            )
     return tuple(stops)
 
 
 def _logit_bias(body: Node) -> dict[int, float]:
     node = body.object("logit_bias")
     biases: dict[int, float] = {}
-    for key in node.unread() if node else ():
+    for key in node.keys() if node else ():
         if not (key.isascii() and key.isdigit() and len(key) < 11 and int(key) <= MAX_TOKEN_ID):
             raise InvalidValue(
                 f"logit_bias: expected token ids as keys, got {shown(key)}.", param="logit_bias"
@@ -183,10 +187,7 @@ def _include_usage(body: Node, stream: bool) -> bool:
             "stream_options: only allowed together with `stream: true`.", param="stream_options"
         )
     options.ignore("include_obfuscation")
-    usage = options.boolean("include_usage") or False
-    for key in options.unread():
-        raise InvalidValue(f"{options.at(key)}: unknown parameter.", param=options.at(key))
-    return usage
+    return options.boolean("include_usage") or False
 
 
 def _response_format(body: Node) -> JsonFormat | None:
@@ -202,17 +203,12 @@ def _response_format(body: Node) -> JsonFormat | None:
     if kind == "json_object":
         return JsonFormat()
     schema = node.required("json_schema", node.object, "an object with a name and a schema")
+    schema.ignore("description")
     return JsonFormat(
-        schema=cast("dict[str, Any]", _json_object(schema, "schema", required=True)),
+        schema=schema.required("schema", schema.mapping, "an object (a JSON schema)"),
         name=schema.required("name", schema.string, "a string"),
         strict=schema.boolean("strict") or False,
     )
-
-
-def _json_object(node: Node, key: str, *, required: bool) -> dict[str, Any] | None:
-    if node.object(key) is None and required:
-        node.wrong(key, "an object (a JSON schema)")
-    return node.raw(key)
 
 
 def _tools(body: Node) -> tuple[ToolSpec, ...]:
@@ -233,7 +229,7 @@ def _tools(body: Node) -> tuple[ToolSpec, ...]:
             ToolSpec(
                 name=name,
                 description=function.string("description") or "",
-                parameters=_json_object(function, "parameters", required=False) or {},
+                parameters=function.mapping("parameters") or {},
                 strict=function.boolean("strict") or False,
             )
         )
@@ -258,7 +254,10 @@ def _tool_choice(body: Node, tools: tuple[ToolSpec, ...]) -> ToolChoice:
         if tools and all(tool.name != choice.name for tool in tools):
             function.wrong("name", "the name of one of the tools offered")
     if not tools and choice not in ("auto", "none"):
-        raise InvalidValue("tool_choice: a call is asked for, but no tools.", param="tool_choice")
+        raise InvalidValue(
+            "tool_choice: a call is asked for, but the request offers no tools.",
+            param="tool_choice",
+        )
     return choice
 
 
@@ -272,6 +271,8 @@ async def _messages(body: Node, load_image: LoadImage, max_images: int) -> tuple
     for node in nodes:
         message = await _message(node, load_image, max_images - images)
         images += sum(isinstance(part, Image) for part in message.content)
+        # A conversation comes with what other programs left on it: names, cache marks, citations.
+        node.ignore_rest()
         if message.role == "tool" and message.tool_call_id not in known_calls:
             node.wrong("tool_call_id", "the id of a tool call in an assistant message before")
         known_calls.update(call.id for call in message.tool_calls)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from puna.errors import StartupError
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 3
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -397,6 +397,43 @@ async def test_unknown_parameters_are_refused_or_dropped_as_the_caller_says() ->
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "paramters": {}}}]},
+            "tools[0].function.paramters",
+        ),
+        ({"tools": [{**TOOL, "name": "f"}]}, "tools[0].name"),
+        ({"response_format": {"type": "json_object", "schema": {}}}, "response_format.schema"),
+        (
+            {"tools": [TOOL], "tool_choice": {**TOOL, "strict": True}},
+            "tool_choice.strict",
+        ),
+    ],
+)
+async def test_a_slip_deeper_in_the_body_is_found_too(body: dict[str, Any], param: str) -> None:
+    error = await refused({"messages": USER, **body})
+    assert error.param == param
+    await read({"messages": USER, **body}, extras="drop")
+
+
+async def test_what_other_programs_left_on_a_conversation_is_no_obstacle() -> None:
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
+    (message,) = await read_messages(
+        {"role": "user", "content": [part], "name": "me", "provider": {"a": 1}}
+    )
+    assert message == Message("user", (Text("x"),))
+
+
+async def test_a_schema_may_hold_what_it_likes() -> None:
+    schema = {"type": "object", "anything": {"at": ["all"]}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    completion = await read({"messages": USER, "tools": [tool], "response_format": wanted})
+    assert completion.request.tools[0].parameters == schema
+
+
 async def test_messages_about_walls_of_text_are_short() -> None:
     error = await refused({"messages": USER, "temperature": "A" * 1_000_000})
     assert len(error.message) < 200
