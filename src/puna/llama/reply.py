@@ -59,14 +59,21 @@ class ReplyParser:
         self._parallel = parallel
         self._call_id = call_id
         self._called = False
-        self._logprobs: list[TokenLogprob] = []
+        # Where its token begins in the text, and the logprob: what a stop string eats goes unsaid.
+        self._logprobs: list[tuple[int, TokenLogprob]] = []
+        self._read = 0  # characters that came in
+        self._passed = 0  # characters that no stop string can eat any more
 
     def feed(self, token_id: int, logprob: TokenLogprob | None = None) -> list[ReplyEvent]:
-        """The events that this id makes certain. Logprobs go out with the next event."""
+        """The events that this id makes certain.
+
+        Logprobs go out in order, each once, with their text or (in calls) before the call; those of
+        stop tokens and stop strings, which leave no text, do not.
+        """
         if self.ended:
             return []
-        if logprob is not None:
-            self._logprobs.append(logprob)
+        if logprob is not None and token_id not in self._tokenizer.stop_ids:
+            self._logprobs.append((self._read, logprob))
         if not self._tokenizer.is_special(token_id):
             return self._text(self._decoder.feed(self._tokenizer.token_bytes(token_id)))
         text = self._decoder.finish()
@@ -80,12 +87,13 @@ class ReplyParser:
         events = self._text(self._decoder.finish())
         whole = reason == "stop" and self._stops.hit is None
         rest = self._stops.finish()
+        if self._stops.hit is None:
+            self._passed = self._read + 1
         if self._search is None:
             events += self._events([rest])
         else:
             events += self._events(chain(self._search.feed(rest), self._search.finish(whole=whole)))
-        if self._logprobs:
-            events.append(self._delta(""))
+        events += self._deltas("")
         self.ended = True
         if reason == "stop" and self._called:
             return events, "tool_calls"
@@ -93,6 +101,8 @@ class ReplyParser:
 
     def _text(self, text: str) -> list[ReplyEvent]:
         told = self._stops.feed(text)
+        self._read += len(text)
+        self._passed += len(told)
         if self._stops.hit is not None:
             self.ended = True
         return self._events(self._search.feed(told) if self._search else [told])
@@ -103,21 +113,25 @@ class ReplyParser:
         for part in parts:
             if isinstance(part, str):
                 text += part
-                continue
-            if self._called and not self._parallel:
-                continue
-            self._called = True
-            if text or self._logprobs:
-                events.append(self._delta(text))
+            elif self._parallel or not self._called:
+                self._called = True
+                events += self._deltas(text)
                 text = ""
-            events.append(ToolCall(self._call_id(), part.name, write_json(dict(part.arguments))))
-        if text:
-            events.append(self._delta(text))
-        return events
+                arguments = write_json(dict(part.arguments))
+                events.append(ToolCall(self._call_id(), part.name, arguments))
+        return events + self._deltas(text) if text else events
 
-    def _delta(self, text: str) -> TextDelta:
-        logprobs, self._logprobs = tuple(self._logprobs), []
-        return TextDelta(text.replace(TAG, PYTHON_TAG), logprobs)
+    def _deltas(self, text: str) -> list[TextDelta]:
+        """One or none."""
+        logprobs = self._ready_logprobs()
+        if not (text or logprobs):
+            return []
+        return [TextDelta(text.replace(TAG, PYTHON_TAG), logprobs)]
+
+    def _ready_logprobs(self) -> tuple[TokenLogprob, ...]:
+        ready = [logprob for start, logprob in self._logprobs if start < self._passed]
+        del self._logprobs[: len(ready)]
+        return tuple(ready)
 
 
 class _Search:

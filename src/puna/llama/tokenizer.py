@@ -57,17 +57,16 @@ class _Encoder(Protocol):
 
     def encode(self, sequence: str, *, add_special_tokens: bool) -> _Encoding: ...
     def id_to_token(self, token_id: int, /) -> str | None: ...
-    def get_vocab_size(self) -> int: ...
 
 
 class Tokenizer:
     """A byte-level BPE and its special tokens. Immutable; any number of threads may use it."""
 
-    def __init__(self, encoder: _Encoder, specials: Mapping[str, int]) -> None:
+    def __init__(self, encoder: _Encoder, specials: Mapping[str, int], last_id: int) -> None:
         self._encoder = encoder
         self._specials = dict(specials)
         self._special_names = {token_id: name for name, token_id in specials.items()}
-        self.vocab_size = 1 + max(encoder.get_vocab_size() - 1, *specials.values(), 0)
+        self.vocab_size = 1 + max((last_id, *specials.values()))
         """One more than the largest id (the image token's included, where there is one)."""
         self.stop_ids = tuple(specials[name] for name in STOPS if name in specials)
         """The ids that end an answer: end of text, of message, of turn, as far as they exist."""
@@ -115,7 +114,8 @@ class Tokenizer:
         pairs = [tuple(merge.split(" ")) for merge in merges]
         if not all(len(pair) == 2 for pair in pairs):
             raise CheckpointError("the GGUF header's merges are not pairs of tokens")
-        return cls(_byte_level_bpe(normal, cast(list[tuple[str, str]], pairs)), specials)
+        encoder = _byte_level_bpe(normal, cast(list[tuple[str, str]], pairs))
+        return cls(encoder, specials, len(tokens) - 1)
 
     @classmethod
     def from_json(cls, data: bytes) -> Tokenizer:
@@ -143,7 +143,7 @@ class Tokenizer:
             encoder = tokenizers.Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"the tokenizers library refuses it: {error}") from error
-        return cls(cast(_Encoder, encoder), specials)
+        return cls(cast(_Encoder, encoder), specials, max(vocab.values()))
 
     @classmethod
     def _from_ranks(cls, data: bytes) -> Tokenizer:
@@ -174,7 +174,8 @@ class Tokenizer:
             {names[token]: rank for token, rank in ranks.items()},
             [(left, right) for *_, left, right in merges],
         )
-        return cls(encoder, {name: len(ranks) + i for i, name in enumerate(_llama3_specials())})
+        specials = {name: len(ranks) + i for i, name in enumerate(_llama3_specials())}
+        return cls(encoder, specials, len(ranks) - 1)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, none of them special: `<|eot_id|>` typed by a user is seven pieces.

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import given, settings
@@ -492,7 +492,42 @@ def test_every_logprob_is_told_once_and_in_order(answer: str) -> None:
     sent = [TokenLogprob(str(i), b"", -float(i)) for i in range(len(ids))]
     events = [e for i, lp in zip(ids, sent, strict=True) for e in parser.feed(i, lp)]
     events += parser.finish("stop")[0]
-    assert [lp for e in events if isinstance(e, TextDelta) for lp in e.logprobs] == sent
+    # All but that of the stop token, which is no text.
+    assert [lp for e in events if isinstance(e, TextDelta) for lp in e.logprobs] == sent[:-1]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stop", "told_tokens"),
+    [
+        (["a", "ST", "OP", "b"], "STOP", ["a"]),
+        (["aST", "OP"], "STOP", ["aST"]),
+        (["aa", "a", "b"], "aab", ["aa"]),
+        (["STOP"], "STOP", []),
+        (["ST", "a"], "STOP", ["ST", "a"]),
+        (["ST"], "STOP", ["ST"]),
+    ],
+)
+def test_the_logprobs_of_a_stop_string_go_unsaid(
+    tokens: list[str], stop: str, told_tokens: list[str]
+) -> None:
+    class Words:
+        """As much of a tokenizer as the parser needs: every word is a token."""
+
+        stop_ids = ()
+
+        def is_special(self, token_id: int) -> bool:
+            return False
+
+        def token_bytes(self, token_id: int) -> bytes:
+            return tokens[token_id].encode()
+
+    parser = ReplyParser(cast(Any, Words()), TOOLS, stop=[stop])
+    events: list[ReplyEvent] = []
+    for number, token in enumerate(tokens):
+        events += parser.feed(number, TokenLogprob(token, b"", -1.0))
+    events += parser.finish("stop")[0]
+    said = [lp.token for e in events if isinstance(e, TextDelta) for lp in e.logprobs]
+    assert said == told_tokens
 
 
 def test_logprobs_come_with_their_text() -> None:
