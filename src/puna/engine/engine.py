@@ -178,7 +178,7 @@ class Engine:
             self._wake.notify()
         if self._thread is not None:
             self._thread.join()
-        self._fail_all(EngineFailed("the engine is shutting down: send the request again later"))
+        self._fail_all("the engine is shutting down: send the request again later")
 
     def step(self) -> bool:
         """One round of work; false when there is none."""
@@ -282,7 +282,7 @@ class Engine:
                 self._preemptions += self.scheduler.preemptions
                 self._cached += self.scheduler.cached_tokens
                 self._reset()
-                self._fail_all(EngineFailed(f"the engine failed ({_first_line(error)})"))
+                self._fail_all(f"the engine failed ({_first_line(error)})")
 
     def _wait_for_work(self) -> bool:
         """Sleeps until something arrives; false when the engine closes."""
@@ -290,12 +290,12 @@ class Engine:
             self._wake.wait_for(lambda: self._closing or self._arrived or self._cancelled)
             return not self._closing
 
-    def _fail_all(self, error: PunaError) -> None:
+    def _fail_all(self, why: str) -> None:
         with self._wake:
             live = list(self._live.values())
             self._arrived, self._cancelled = [], []
         for sequence in live:
-            self._fail(sequence, error)
+            self._fail(sequence, EngineFailed(why))
 
     def _reset(self) -> None:
         limits = self.limits

@@ -16,13 +16,14 @@ The policy:
 * Admission, by age, if the pages for all known tokens are there; a younger one may go ahead while
   its elder waits for memory. A sequence whose next page is just being computed by another waits for
   that page instead of computing it too (n answers to one prompt cost one prompt).
-* Images. The engine encodes a bounded number before a step, first for whoever had fewest encoded so
-  far. A sequence stops short of an image that is not there yet.
+* Images. The engine encodes a bounded number before a step, in turn: who has had one goes to the
+  end of the line. A sequence stops short of an image that is not there yet.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ class Scheduler:
         self.max_running = min(max_sequences, max_batch_tokens)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self._image_turns = itertools.count()
         self.preemptions = 0
         self.cached_tokens = 0  # of all prompts so far, found and not computed again
 
@@ -132,6 +134,7 @@ class Scheduler:
             self.pages.hold(found)
             sequence.pages.extend(found)
             sequence.published = len(found)
+            sequence.image_turn = next(self._image_turns)
             sequence.computed = len(found) * self.pages.page_size
             if sequence.cached_tokens is None:
                 sequence.cached_tokens = sequence.computed
@@ -141,9 +144,7 @@ class Scheduler:
     def image_wanted(self) -> tuple[Sequence, EncodableImage] | None:
         """An image that someone's next rows need and that is not there; room for it has been made.
         To be answered by `image_ready`, or by removing the sequence."""
-        for sequence in sorted(
-            self.running, key=lambda other: (other.images_encoded, other.number)
-        ):
+        for sequence in sorted(self.running, key=lambda other: other.image_turn):
             missing = self._hold_images(sequence, self.max_batch_tokens)
             if missing and self._make_room_for(missing.image, sequence):
                 return sequence, missing.image
@@ -151,7 +152,7 @@ class Scheduler:
 
     def image_ready(self, sequence: Sequence, image: EncodableImage, encoded: Any) -> None:
         self.images.put(image, encoded)
-        sequence.images_encoded += 1
+        sequence.image_turn = next(self._image_turns)
         self._hold_images(sequence, self.max_batch_tokens)
 
     def plan(self) -> list[Work]:
@@ -221,6 +222,14 @@ class Scheduler:
         return None
 
     def _make_room_for(self, image: EncodableImage, sequence: Sequence) -> bool:
+        kept = {
+            other.images[index].image.digest: self.images.size_of(other.images[index].image)
+            for other in self.running
+            if other.number <= sequence.number
+            for index in other.held_images
+        }
+        if sum(kept.values()) + self.images.size_of(image) > self.images.capacity:
+            return False  # even if all the newer ones made way
         while not self.images.make_room(image):
             victim = self._newest_after(sequence, lambda other: bool(other.held_images))
             if victim is None:

@@ -117,7 +117,7 @@ class Sequence:
         self.pages = array("q")
         self.published = 0  # of its full pages, how many have been offered for reuse
         self.held_images: set[int] = set()  # indices into `images`
-        self.images_encoded = 0
+        self.image_turn = 0
         self.cached_tokens: int | None = None  # of its prompt; unknown until it first runs
 
         self._page_size = page_size
