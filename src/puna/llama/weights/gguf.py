@@ -4,9 +4,10 @@ Text models (architecture `llama`), and vision models as Ollama converts them (`
 itself has no layout for those. Weights are dequantised when read. It knows no bytes: the container
 is `gguf_file.py`.
 
-Ollama stores the vision encoder's gates as tanh(gate), the position gate twice (as 1 - tanh and
-tanh), and the rows of every q_proj and k_proj in interleaved order, cross-attention's and the
-encoder's included, though those do not rotate.
+What is said of Ollama is its converter's doing, read there (0.7.1 and later); no published file was
+at hand to try. It stores the vision encoder's gates as tanh(gate), the position gate twice (as
+1 - tanh and tanh), and the rows of every q_proj and k_proj in interleaved order, cross-attention's
+and the encoder's included, though those do not rotate.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from puna.llama.config import LlamaConfig, RopeScaling, VisionConfig
 from puna.llama.rope import rope_frequencies
 from puna.llama.shapes import Shape, tensor_shapes
 from puna.llama.tokenizer import Tokenizer
+from puna.llama.weights.check_config import check_config
 from puna.llama.weights.checkpoint import Checkpoint, aspect_ratios, half_split
 from puna.llama.weights.fields import Fields, show
+from puna.llama.weights.ggml_quants import GGMLType
 from puna.llama.weights.gguf_file import GGUFFile
-from puna.llama.weights.hf_config import check_config
 
 _TOP = {
     "model.embed_tokens": "token_embd",
@@ -77,7 +79,6 @@ _PART = {
 }
 _NO_WEIGHTS = ("rope_freqs.weight", "v.position_embd.gate")
 _LAYER = re.compile(r"(.+\.layers)\.(\d+)\.(.+?)(\.weight|\.bias)?$")
-_LEAF = re.compile(r"(.+?)(\.weight|\.bias)?$")
 
 
 class GGUFCheckpoint(Checkpoint):
@@ -89,16 +90,12 @@ class GGUFCheckpoint(Checkpoint):
         self.config = _config(self._fields, self._file, family)
         check_config(self.config, str(self.path))
         self._names = {name: gguf_name(name) for name in tensor_shapes(self.config)}
-        kinds = Counter[str]()
-        plain: torch.dtype | None = None
+        sizes = Counter[GGMLType]()
         for tensor in self._file.tensors.values():
-            kinds[tensor.kind.name] += tensor.size
-        most = kinds.most_common(1)[0][0] if kinds else "F16"
-        for tensor in self._file.tensors.values():
-            if tensor.kind.name == most:
-                plain = tensor.kind.plain
-        self.stored_dtype = plain or torch.float16
-        self.layout = f"GGUF {most}" + (", dequantised" if plain is None else "")
+            sizes[tensor.kind] += tensor.size
+        ((most, _),) = sizes.most_common(1)
+        self.stored_dtype = most.plain or torch.float16
+        self.layout = f"GGUF {most.name}" + ("" if most.plain else ", dequantised")
 
     def stored_shapes(self) -> Mapping[str, Shape]:
         found: dict[str, Shape] = {}
@@ -125,16 +122,13 @@ class GGUFCheckpoint(Checkpoint):
         return tensor
 
     def _interleaved_heads(self, name: str) -> int | None:
-        vision = self.config.vision
+        if not name.endswith(("q_proj.weight", "k_proj.weight")):
+            return None
+        if self.config.vision and name.startswith("vision_model."):
+            return self.config.vision.num_attention_heads
         if name.endswith("q_proj.weight"):
-            if vision and name.startswith("vision_model."):
-                return vision.num_attention_heads
             return self.config.num_attention_heads
-        if name.endswith("k_proj.weight"):
-            if vision and name.startswith("vision_model."):
-                return vision.num_attention_heads
-            return self.config.num_key_value_heads
-        return None
+        return self.config.num_key_value_heads
 
     def _open_tokenizer(self) -> Tokenizer:
         names = ("tokens", "merges", "token_type")
@@ -292,6 +286,6 @@ def _with_rope(config: LlamaConfig, file: GGUFFile) -> LlamaConfig:
     if bool((divisors == 1).all()):
         return config
     scaled = replace(config, rope_scaling=RopeScaling(round(float(divisors.max()), 4)))
-    if torch.allclose(rope_frequencies(config) / divisors, rope_frequencies(scaled), rtol=1e-4):
+    if torch.allclose(rope_frequencies(config) / divisors, rope_frequencies(scaled), 1e-4, 0):
         return scaled
     return replace(config, rope_divisors=tuple(float(divisor) for divisor in divisors))

@@ -121,11 +121,11 @@ def canonical_name(name: str) -> str:
 
 def _weight_files(directory: Path, path: Path, files: list[Path]) -> list[Path]:
     """The files of the one checkpoint in a folder that holds these safetensors."""
-    indexes = sorted(directory.glob("*.safetensors.index.json"))
-    if indexes and not (path.is_file() and not _SHARD.search(path.name)):
-        return _indexed(indexes[0])
     if path.is_file() and not _SHARD.search(path.name):
         return [path]
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        return _indexed(index)
     shards = [file for file in files if _SHARD.search(file.name)]
     if shards:
         _check_complete(directory, shards)

@@ -22,6 +22,7 @@ from puna.llama.config import VisionConfig
 from puna.llama.shapes import Shape, tensor_shapes
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights.checkpoint import Checkpoint, half_split
+from puna.llama.weights.detect import describe
 from puna.llama.weights.fields import listed, one_line, show
 from puna.llama.weights.meta_params import read_params
 
@@ -245,6 +246,9 @@ def _rows_by_ratio(grid: Tensor, vision: VisionConfig) -> Tensor:
 
 def _complete(directory: Path, files: list[Path]) -> list[Path]:
     """The shards in order; refuses a set with gaps, and other .pth files among them."""
+    for file in sorted(directory.glob("consolidated.*.pth")):
+        if file not in files:
+            raise CheckpointError(f"{file} is {describe(file)}. Download it again")
     named = {int(match[1]): file for file in files if (match := _SHARD.search(file.name))}
     if not named:
         if len(files) == 1:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from puna.errors import CheckpointError
 from puna.llama.config import LlamaConfig, RopeScaling, VisionConfig
+from puna.llama.weights.check_config import check_config
 from puna.llama.weights.checkpoint import aspect_ratios
 from puna.llama.weights.fields import Fields, read_json
-from puna.llama.weights.hf_config import check_config
 
 NUM_SPECIAL_TOKENS = 256
 _FACTOR_32_WIDTHS = (2048, 3072)

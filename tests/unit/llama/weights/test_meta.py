@@ -149,6 +149,13 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert "consolidated.00.pth" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"half a file"])
+def test_an_empty_or_damaged_shard_is_named(tmp_path: Path, content: bytes) -> None:
+    write_meta(tmp_path, SMALL, random_weights(SMALL), shards=2)
+    (tmp_path / "consolidated.01.pth").write_bytes(content)
+    assert "consolidated.01.pth" in refusal(tmp_path)
+
+
 def test_one_shard_of_two_is_refused_for_its_shapes(tmp_path: Path) -> None:
     write_meta(tmp_path, SMALL, random_weights(SMALL), shards=2)
     (tmp_path / "consolidated.01.pth").unlink()
