@@ -6,7 +6,7 @@ Words about Puna go to stderr, so that stdout holds answers alone. It knows no c
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,52 @@ def busy(what: str) -> Generator[None]:
 
     with Console(stderr=True).status(f"{what} ..."):
         yield
+
+
+@contextmanager
+def progress_bars() -> Generator[Callable[[str, int, int], None]]:
+    """A bar for each file on a terminal; elsewhere a line for each tenth of a file.
+
+    The block gets a function that is told name, bytes done and bytes in all.
+    """
+    if not sys.stderr.isatty():
+        tenths: dict[str, int] = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            tenth = 10 * done // max(total, 1)
+            if tenths.get(name) != tenth:
+                tenths[name] = tenth
+                say(f"{name}: {gigabytes(done)} of {gigabytes(total)}")
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield show
 
 
 def printable(text: str) -> str:
