@@ -8,6 +8,8 @@ from pathlib import Path
 import llama_models.llama3.tokenizer as meta
 import pytest
 
+from puna.chat import TextDelta, ToolCall, ToolSpec
+from puna.llama.reply import ReplyParser
 from puna.llama.tokenizer import LONGEST_RUN, Tokenizer
 
 FILE = Path(meta.__file__).parent / "tokenizer.model"
@@ -97,3 +99,21 @@ def test_special_tokens_have_metas_ids(ours: Tokenizer, theirs: meta.Tokenizer) 
     assert ours.special("<|image|>") == 128_256
     assert ours.stop_ids == (128_001, 128_008, 128_009)
     assert len([name for name in ours.special_names if ours.special(name) < 128_256]) == 256
+
+
+def test_the_lessons_answer_is_content_with_its_tag_and_a_call_when_offered(
+    ours: Tokenizer,
+) -> None:
+    answer = (128010, 1347, 525, 10947, 8692, 10974, 429, 19931, 34605, 9282, 909, 128008)
+    for tools, text, why in (
+        ((), '<|python_tag|>brave_search.call(query="Stockholm weather")', "stop"),
+        ((ToolSpec("brave_search"),), "", "tool_calls"),
+    ):
+        parser = ReplyParser(ours, tools)
+        events = [event for token_id in answer for event in parser.feed(token_id)]
+        last, reason = parser.finish("stop")
+        events += last
+        assert "".join(e.text for e in events if isinstance(e, TextDelta)) == text
+        calls = [(e.name, e.arguments) for e in events if isinstance(e, ToolCall)]
+        assert calls == [("brave_search", '{"query": "Stockholm weather"}')] * len(tools)
+        assert reason == why

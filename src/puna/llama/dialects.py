@@ -28,6 +28,8 @@ TAG = "\udc00"
 BUILTIN_TOOLS = ("brave_search", "wolfram_alpha", "code_interpreter")
 CODE_TOOL = "code_interpreter"
 
+BUILTIN_ARGUMENT = re.compile(r"(?:(\w+)\s*=\s*)?([\"'])(.*)\2\s*\)(.*)", re.DOTALL)
+SEPARATORS = ";,"  # between calls, beside blanks
 CLOSING = {"{": "}", "[": "]", "(": ")"}
 CALL_KEYS = ("name", "type", "function", "parameters", "arguments", "id")
 
@@ -64,10 +66,10 @@ class Dialects:
         self.offered = frozenset(offered)
         self._builtins = [name for name in BUILTIN_TOOLS if name in self.offered]
 
-    def readers(self, opening: str, filler: str) -> Iterator[Reader]:
+    def readers(self, opening: str, *, called: bool) -> Iterator[Reader]:
         """The readers to try, in order, on text that begins with the character `opening`.
 
-        `filler` is the characters to pass over before a bare call.
+        `called`: a call came before, from which a separator may part the next.
         """
         if opening == TAG:
             yield self._builtin()
@@ -77,7 +79,7 @@ class Dialects:
         elif opening == "<":
             yield self._function_tag()
         else:
-            yield self._bare(filler, tagged=False)
+            yield self._bare(SEPARATORS if called else "", tagged=False)
 
     def _builtin(self) -> Reader:
         """The query is all between the first quote and the last, since it may hold quotes."""
@@ -92,7 +94,7 @@ class Dialects:
             _want(name, endings)
             char = yield
         text, rest = yield from _until_tag_or_end()
-        match = re.fullmatch(r"\s*(?:(\w+)\s*=)?\s*([\"'])(.*)\2\s*\)(.*)", text, re.DOTALL)
+        match = BUILTIN_ARGUMENT.fullmatch(text.lstrip())
         if match is None:
             raise NoCall
         tool = name.removesuffix(".call(")

@@ -242,14 +242,15 @@ def _hf_turns(talk: _Conversation, tools_in_user_message: bool) -> Iterator[Turn
     if system or talk.system_is_raw:
         yield Turn("system", [system])
 
-    bearer: Message | None = None
+    bearer = None  # the number of the message that bears the functions
     if custom and tools_in_user_message:
-        bearer = next((message for message in talk.messages if message.role == "user"), None)
+        users = (i for i, message in enumerate(talk.messages) if message.role == "user")
+        bearer = next(users, None)
         if bearer is None:
             yield Turn("user", [HF_TOOLS_IN_USER + tools])
-    for message in talk.messages:
+    for number, message in enumerate(talk.messages):
         pieces = talk.content(message)
-        if message is bearer:
+        if number == bearer:
             lead = list(takewhile(lambda piece: isinstance(piece, Image), pieces))
             yield Turn("user", [*lead, HF_TOOLS_IN_USER + tools, *_trimmed(pieces[len(lead) :])])
         elif message.role == "tool":

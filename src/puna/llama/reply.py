@@ -17,7 +17,16 @@ from itertools import chain
 from typing import Any, Literal, TypeAlias
 
 from puna.chat import FinishReason, TextDelta, TokenLogprob, ToolCall, ToolSpec
-from puna.llama.dialects import TAG, Call, Dialects, EndOfMessage, Found, NoCall, Reader
+from puna.llama.dialects import (
+    SEPARATORS,
+    TAG,
+    Call,
+    Dialects,
+    EndOfMessage,
+    Found,
+    NoCall,
+    Reader,
+)
 from puna.llama.literals import write_json
 from puna.llama.stops import StopStrings
 from puna.llama.tokenizer import StreamDecoder, Tokenizer
@@ -144,8 +153,8 @@ class _Search:
         self._held: list[str] = []  # what the reader has read
         self._tagged = False  # whether that began with the python tag
         self._fresh = True  # only calls and blanks so far: a bare call may begin here
-        self._blanks = ""  # told only if prose follows
-        self._filler = ""  # what may stand between calls, beside blanks
+        self._blanks = ""  # and separators: told only if prose follows
+        self._called = False
 
     def feed(self, text: str) -> Iterator[str | Call]:
         position = 0
@@ -157,7 +166,7 @@ class _Search:
                 position = start
                 if position < len(text):
                     self._tagged = text[position] == TAG
-                    self._others = self._dialects.readers(text[position], self._filler)
+                    self._others = self._dialects.readers(text[position], called=self._called)
                     self._try_next()
             else:
                 char = text[position]
@@ -173,7 +182,7 @@ class _Search:
             end = EndOfMessage() if whole else NoCall()
             again = yield from self._advance(self._reader.throw, end)
             yield from self.feed(again)
-        if not self._filler:
+        if not self._called:
             yield self._blanks
 
     def _advance(
@@ -208,16 +217,16 @@ class _Search:
                 self._blanks = ""
                 yield part
         self._reader, self._held = None, []
-        self._filler = ";,"
+        self._called = True
         self._fresh = self._fresh or self._tagged
 
     def _give_up(self, held: str) -> Generator[str | Call, None, str]:
         """No call begins here: tell the first character, or lay blanks aside. The rest is left."""
         if self._fresh:
-            rest = _past_filler(held, self._filler)
-            if rest != held:
-                self._blanks += held[: len(held) - len(rest)]
-                return rest
+            blanks = _leading_blanks(held, SEPARATORS if self._called else "")
+            if blanks:
+                self._blanks += held[:blanks]
+                return held[blanks:]
         yield from self._prose(held[0])
         return held[1:]
 
@@ -226,11 +235,11 @@ class _Search:
         self._blanks, self._fresh = "", False
 
 
-def _past_filler(text: str, filler: str) -> str:
-    start = 0
-    while start < len(text) and (text[start].isspace() or text[start] in filler):
-        start += 1
-    return text[start:]
+def _leading_blanks(text: str, separators: str) -> int:
+    length = 0
+    while length < len(text) and (text[length].isspace() or text[length] in separators):
+        length += 1
+    return length
 
 
 def _next_opening(text: str, start: int) -> int:

@@ -264,6 +264,11 @@ def test_functions_go_to_the_first_user_message_wherever_it_stands() -> None:
     assert rest.startswith("«user»Given the following functions")
 
 
+def test_a_message_sent_twice_bears_the_functions_once() -> None:
+    again = message("user", "Hi")
+    assert shown([again, again], tools=(WEATHER,)).count("Given the following functions") == 1
+
+
 def test_without_a_user_message_the_functions_get_one() -> None:
     text = shown([message("system", "x")], tools=(WEATHER,))
     assert text.endswith("}\n\n«eot_id»«assistant»")

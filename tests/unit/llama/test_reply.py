@@ -558,7 +558,7 @@ JUNK = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(JUNK, st.randoms(use_true_random=False), st.booleans(), st.sampled_from(["stop", "length"]))
 def test_however_the_stream_is_cut_the_events_are_the_same(
     answer: str, cut: random.Random, coding: bool, reason: Literal["stop", "length"]
@@ -568,7 +568,7 @@ def test_however_the_stream_is_cut_the_events_are_the_same(
     assert told(*events_of(ids_of(answer, cut), tools, reason)) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(JUNK)
 def test_what_is_not_called_is_told(answer: str) -> None:
     parts, _ = read(answer)
@@ -616,11 +616,14 @@ def test_any_query_without_backslashes_comes_back_from_a_built_in_call(query: st
 @pytest.mark.parametrize(
     "scrap",
     ["§", "<", " ", "[", "<function=f>{", '<function=f>{"', "[f('", "§[f(", "§f(a='x')", "{'name':",
-     "f(a=1),", "f(a=\\", '§brave_search.call("'],
+     "f(a=1),", "f(a=\\", ";", '§brave_search.call("'],
 )  # fmt: skip
-@pytest.mark.parametrize("tools", [TOOLS, CODING])
-def test_no_answer_takes_quadratic_time(scrap: str, tools: list[ToolSpec]) -> None:
-    ids = ids_of(scrap) * (20_000 // len(scrap))
+@pytest.mark.parametrize(
+    "before", ["", "§", "§brave_search.call(", '{"name": "f", "parameters": {}}', "<function=f>{}"]
+)
+def test_no_answer_takes_quadratic_time(before: str, scrap: str) -> None:
+    ids = ids_of(before) + ids_of(scrap) * (10_000 // len(scrap))
     start = time.perf_counter()
-    events_of(ids, tools)
+    events_of(ids, TOOLS)
+    events_of(ids, CODING)
     assert time.perf_counter() - start < 8  # about 0.1 s; in quadratic time it would be minutes
