@@ -98,6 +98,16 @@ def test_loading_fills_in_no_random_numbers_first(
     load_llama(open_checkpoint(tmp_path))
 
 
+def test_a_gguf_file_that_shrinks_or_goes_after_it_was_opened_is_refused(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", TINY_TEXT, random_weights(TINY_TEXT))
+    for spoil in (lambda: path.write_bytes(path.read_bytes()[:-1000]), path.unlink):
+        checkpoint = open_checkpoint(path)
+        spoil()
+        with pytest.raises(CheckpointError, match=r"tiny\.gguf"):
+            load_llama(checkpoint)
+        write_gguf(path, TINY_TEXT, random_weights(TINY_TEXT))
+
+
 def test_a_file_that_shrinks_after_it_was_opened_is_refused_not_read(tmp_path: Path) -> None:
     write_hf(tmp_path, TINY_TEXT, random_weights(TINY_TEXT))
     path = tmp_path / "model.safetensors"

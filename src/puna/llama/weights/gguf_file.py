@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -57,11 +58,21 @@ class GGUFFile:
             ):
                 self._length = len(data)
                 self._read_header(_Cursor(data, path))
-            self._bytes = torch.from_file(
-                str(path), shared=False, size=self._length, dtype=torch.uint8
-            )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read: {one_line(error)}") from None
+
+    @cached_property
+    def _bytes(self) -> Tensor:
+        """The file as one tensor. Mapped at the first read, so that a model too large for the
+        memory can still be described, and refused with its numbers."""
+        try:
+            if self.path.stat().st_size != self._length:
+                raise CheckpointError(f"{self.path} has changed since it was opened: start again")
+            return torch.from_file(
+                str(self.path), shared=False, size=self._length, dtype=torch.uint8
+            )
+        except (RuntimeError, OSError) as error:
+            raise CheckpointError(f"{self.path} cannot be mapped: {one_line(error)}") from None
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor's values in `dtype`; a view of the file where it holds just them."""

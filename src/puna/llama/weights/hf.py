@@ -76,6 +76,11 @@ class HFCheckpoint(Checkpoint):
             names: list[str] = list(file.keys())
             slices = {name: file.get_slice(name) for name in names}
             stored = {name: (s.get_shape(), s.get_dtype()) for name, s in slices.items()}
+        except RuntimeError as error:  # torch's, for a single file far beyond the memory
+            raise CheckpointError(
+                f"{path} cannot be mapped into memory ({one_line(error)}): it is too large for this "
+                "machine, or take it in shards"
+            ) from None
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
                 f"{path} is truncated or corrupt ({one_line(error)}): download it again"
