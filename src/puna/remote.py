@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import ssl
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, cast
 
 import httpx2
@@ -93,13 +95,22 @@ class RemoteModel:
         """What was said of the model when it was named; the server is not asked."""
         return self._card
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Once a model, for reading the certificates takes longer than many an answer."""
+        if self._endpoint.lower().startswith("https:"):
+            return httpx2.create_ssl_context()
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not asked
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         url = f"{self._endpoint}/chat/completions"
         body = request_json(request, self._model)
         answer = _Answer()
         try:
             async with (
-                httpx2.AsyncClient(timeout=self._timeout, headers=self._headers) as client,
+                httpx2.AsyncClient(
+                    timeout=self._timeout, headers=self._headers, verify=self._tls
+                ) as client,
                 client.stream("POST", url, json=body) as response,
             ):
                 if response.status_code != 200:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import httpx2
 import pytest
 
 from puna.chat import ChatEvent, ChatRequest, ModelCard
 from puna.scripted import Script, ScriptedModel
 from puna.server import background, create_app
 from puna.settings import Settings
+
+Headers: TypeAlias = Mapping[str, str] | Sequence[tuple[bytes, bytes]]
 
 KEY = "a-key-for-tests"
 
@@ -39,6 +43,21 @@ class Server:
 
     def says(self, *scripts: Script, **fields: Any) -> ScriptedModel:
         return self.text.says(*scripts, **fields)
+
+    def get(self, path: str, headers: Headers | None = None) -> httpx2.Response:
+        """Plain HTTP, without the time that it takes to read certificates."""
+        with httpx2.Client(verify=False) as client:
+            return client.get(self.url + path, headers=headers)
+
+    def post(self, path: str, headers: Headers | None = None, **fields: Any) -> httpx2.Response:
+        with httpx2.Client(verify=False) as client:
+            return client.post(self.url + path, headers=headers, **fields)
+
+    def answered(self, status: int) -> int:
+        """How many requests for a completion were answered with `status` so far."""
+        text = self.get("/metrics", {"api-key": KEY}).text
+        line = rf'puna_requests_total\{{route="(?:completions|none)",status="{status}"\}} (\d+)'
+        return sum(int(count) for count in re.findall(line, text))
 
 
 def _serve(**settings: Any) -> Iterator[Server]:
