@@ -103,11 +103,12 @@ class Answerer:
     def __call__(self, asked: list[tuple[list[Message], bool]], max_tokens: int = 80) -> list[str]:
         """`asked`: messages, and whether images go first."""
         answers: list[list[int]] = [[] for _ in asked]
+        failures: list[Exception] = []
 
         def outbox(answer: list[int]):
             def say(outcome: Outcome) -> None:
                 if isinstance(outcome, Exception):
-                    raise outcome
+                    failures.append(outcome)
                 if isinstance(outcome, Emitted):
                     answer.append(outcome.token)
 
@@ -133,14 +134,17 @@ class Answerer:
             )
         while self.engine.step():
             pass
+        if failures:  # the engine goes on without a request that failed; we do not
+            raise failures[0]
         return [
             self.tokenizer.decode([t for t in answer if t not in self.stops]) for answer in answers
         ]
 
 
-def messages_of(case: Case) -> list[Message]:
+def messages_of(case: Case, text_first: bool = False) -> list[Message]:
     system = [message("system", case.system)] if case.system else []
-    return [*system, message("user", Image(case.image), case.asked)]
+    parts = (case.asked, Image(case.image)) if text_first else (Image(case.image), case.asked)
+    return [*system, message("user", *parts)]
 
 
 Found = tuple[str, str, str, str]  # count, colour, shape, place
@@ -237,6 +241,14 @@ def main() -> None:
     result = report(found)
     for name, value in result.items():
         print(f"{value:6.1f}  {name}")
+    sample = tested[: len(tested) // 4]
+    said = answerer([(messages_of(case, text_first=True), False) for case in sample])
+    after = report(list(zip(sample, said, strict=True)))
+    before = report(found[: len(sample)])
+    for name in after:
+        if name.startswith(("exact, all", "described: all")):
+            print(f"{after[name]:6.1f}  text before the image: {name}; {before[name]} image first")
+            result[f"text before the image: {name}"] = after[name]
     misses: defaultdict[str, list[tuple[Case, str]]] = defaultdict(list)
     for case, answer in found:
         if answer != case.answer:

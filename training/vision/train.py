@@ -210,7 +210,7 @@ def main() -> None:
         batch = maker.batch(args.seed * 1_000_003 + step, args.batch, talk_too=not alone)
         features, image = model.see(batch.pixels, batch.ratio, batch.tiles)
         helped, right = helpers(features, batch)
-        loss = helped * (1.0 if alone else 0.3 * max(0.2, 1 - 1.3 * done))
+        loss = helped * (1.0 if alone else 0.3 * min(1.0, max(0.1, 1.8 * (1 - done))))
         spoken = torch.zeros(())
         if not alone:
             hidden = model.read(
@@ -231,7 +231,7 @@ def main() -> None:
         for group in adam.param_groups:
             group["lr"] = args.adam * rate
         adam.step()
-        keep = min(0.998, 1 - 1 / (1 + step / 10))
+        keep = min(0.99, 1 - 1 / (1 + step / 10))
         with torch.no_grad():
             for name, tensor in model.state_dict().items():
                 average[name].lerp_(tensor, 1 - keep)
