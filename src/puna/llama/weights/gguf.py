@@ -280,7 +280,7 @@ def _with_rope(config: LlamaConfig, file: GGUFFile) -> LlamaConfig:
             f"{file.path}: rope_freqs.weight is {list(stored.shape)}, expected "
             f"[{config.head_dim // 2}]"
         )
-    divisors = file.read("rope_freqs.weight", torch.float32)
+    divisors = file.copy("rope_freqs.weight", torch.float32)
     if not bool((torch.isfinite(divisors) & (divisors > 0)).all()):
         raise CheckpointError(f"{file.path}: rope_freqs.weight holds no plausible divisors")
     if bool((divisors == 1).all()):

@@ -77,7 +77,21 @@ class GGUFFile:
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor's values in `dtype`; a view of the file where it holds just them."""
         tensor = self.tensors[name]
-        raw = self._bytes[tensor.offset : tensor.offset + tensor.size]
+        return self._values(tensor, self._bytes[tensor.offset : tensor.offset + tensor.size], dtype)
+
+    def copy(self, name: str, dtype: torch.dtype) -> Tensor:
+        """The same, read and not mapped: for what describes the model."""
+        tensor = self.tensors[name]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(tensor.offset)
+                raw = torch.frombuffer(bytearray(file.read(tensor.size)), dtype=torch.uint8)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path} cannot be read: {one_line(error)}") from None
+        return self._values(tensor, raw, dtype)
+
+    @staticmethod
+    def _values(tensor: StoredTensor, raw: Tensor, dtype: torch.dtype) -> Tensor:
         if tensor.kind.plain is None:
             return dequantize(raw, tensor.kind, dtype).view(tensor.shape)
         if raw.storage_offset() % tensor.kind.size:

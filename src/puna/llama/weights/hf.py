@@ -78,8 +78,8 @@ class HFCheckpoint(Checkpoint):
             stored = {name: (s.get_shape(), s.get_dtype()) for name, s in slices.items()}
         except RuntimeError as error:  # torch's, for a single file far beyond the memory
             raise CheckpointError(
-                f"{path} cannot be mapped into memory ({one_line(error)}): it is too large for this "
-                "machine, or take it in shards"
+                f"{path} cannot be mapped into memory ({one_line(error)}): too large for this "
+                "machine; a checkpoint in shards may do"
             ) from None
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
