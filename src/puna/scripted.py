@@ -99,4 +99,3 @@ def _events(reply: Reply, request: ChatRequest) -> Sequence[ChatEvent | PunaErro
 def echo(request: ChatRequest) -> str:
     """A script that gives back the last message's text."""
     return request.messages[-1].text
-

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, contextmanager
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from puna.chat import ChatEvent, Finished, Image
@@ -32,7 +31,11 @@ from puna.server.streams import merge, while_connected
 # A place in the queue is held meanwhile.
 BODY_SECONDS = 120
 
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"),  # and no charset: some readers compare the whole
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # or nginx hands the stream over at its end
+]
 
 
 class Completions:
@@ -157,11 +160,7 @@ async def _stream(
     server breaks it when an app leaves its body unfinished. Raises what the model raised.
     """
     chunks = Chunks(head, n=completion.n, include_usage=completion.include_usage)
-    response = Response(media_type="text/event-stream", headers=STREAM_HEADERS)
-    del response.headers["content-length"]
-    # Exactly this: some readers compare the whole value.
-    response.headers["content-type"] = "text/event-stream"
-    await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
+    await send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
 
     async def write(data: bytes, *, more: bool = True) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": more})
