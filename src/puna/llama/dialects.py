@@ -272,10 +272,15 @@ class Brackets:
         self._run = 0  # how many quotes have come in a row, where that matters
         self._escaped = False
 
+    def splits(self, char: str) -> bool:
+        """Whether `char`, which comes next, is a comma between the outermost brackets."""
+        outside = not self._quote or self._may_be_empty
+        return char == "," and outside and len(self._expected) == 1
+
     @property
-    def depth(self) -> int:
-        """How many brackets are open; 0 inside a string, where nothing counts."""
-        return 0 if self._quote else len(self._expected)
+    def _may_be_empty(self) -> bool:
+        """Two quotes have come: an empty string, unless a third follows."""
+        return self._run == 2 and len(self._quote) == 1
 
     def closes(self, char: str) -> bool:
         """Whether `char` closes the outermost bracket. Raises NoCall when no value can follow."""
@@ -300,7 +305,7 @@ class Brackets:
     def _in_string(self, char: str) -> bool:
         """Whether `char` belongs to the string; not so when two quotes were an empty one."""
         mark = self._quote[0]
-        if self._run == 2 and len(self._quote) == 1 and char != mark:
+        if self._may_be_empty and char != mark:
             self._quote, self._run = "", 0
             return False
         if self._escaped:
@@ -323,7 +328,7 @@ def _split(source: str) -> list[str]:
     brackets = Brackets()
     cuts = [0]
     for position, char in enumerate(source):
-        if char == "," and brackets.depth == 1:
+        if brackets.splits(char):
             cuts.append(position)
         brackets.closes(char)
     cuts.append(len(source) - 1)

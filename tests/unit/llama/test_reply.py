@@ -283,6 +283,13 @@ def test_arguments_keep_their_types() -> None:
     assert read("f(a=true, b=null, c=(1, 2))") == calls(("f", {"a": True, "b": None, "c": [1, 2]}))
 
 
+def test_empty_strings_end_where_they_end() -> None:
+    for answer in ("f(a='', b=\"\", c=['', ''])", "[f(a='', b=\"\", c=['', \"\"])]"):
+        assert read(answer) == calls(("f", {"a": "", "b": "", "c": ["", ""]}))
+    assert read("f(a='''''', b=1)") == calls(("f", {"a": "", "b": 1}))
+    assert read("f(a=''', b=1''')") == calls(("f", {"a": ", b=1"}))
+
+
 def test_argument_names_may_be_reserved_words() -> None:
     assert read("[f(from='A', class=1)]") == calls(("f", {"from": "A", "class": 1}))
 
@@ -618,9 +625,7 @@ def test_any_query_without_backslashes_comes_back_from_a_built_in_call(query: st
     ["§", "<", " ", "[", "<function=f>{", '<function=f>{"', "[f('", "§[f(", "§f(a='x')", "{'name':",
      "f(a=1),", "f(a=\\", ";", '§brave_search.call("'],
 )  # fmt: skip
-@pytest.mark.parametrize(
-    "before", ["", "§", "§brave_search.call(", '{"name": "f", "parameters": {}}', "<function=f>{}"]
-)
+@pytest.mark.parametrize("before", ["", "§brave_search.call("])
 def test_no_answer_takes_quadratic_time(before: str, scrap: str) -> None:
     ids = ids_of(before) + ids_of(scrap) * (10_000 // len(scrap))
     start = time.perf_counter()
