@@ -1,62 +1,42 @@
 """`puna`: the list of commands, and what an error looks like to a person.
 
-It knows nothing of models, servers or files; each command lives in a module of its own. Exit codes:
-0 done, 1 something the user or the machine must mend, 2 wrong usage, 130 Ctrl-C.
+It knows nothing of models, servers or files; each command is a function in a module of its own
+name, imported only when it is called. Exit codes: 0 done, 1 something the user or the machine must
+mend, 2 wrong usage, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
 
-from puna.cli import ask, chat, doctor, models, pull, run, serve
-
-app = typer.Typer(
-    name="puna",
-    help="Runs the Llama herd, 3.1 and 3.2, text and vision, on your own hardware.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-app.command()(serve.serve)
-app.command(context_settings={"allow_interspersed_args": False})(run.run)
-app.command()(chat.chat)
-app.command()(ask.ask)
-app.command()(models.models)
-app.command()(pull.pull)
-app.command()(doctor.doctor)
+COMMANDS = {
+    "serve": "Serve models to programs that speak to Azure AI or OpenAI.",
+    "run": "Run a program with the retired address in it, as it stands.",
+    "chat": "Talk to a model in the terminal.",
+    "ask": "Ask one question.",
+    "models": "List the models, what is on disk, what would fit.",
+    "pull": "Fetch a checkpoint from a Hugging Face hub.",
+    "doctor": "Say what this machine can do, and what to mend.",
+}
+SETTINGS: dict[str, dict[str, Any]] = {"run": {"allow_interspersed_args": False}}
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"puna {version('puna')}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: bool = typer.Option(
-        False, "--version", help="Say the version, and end.", callback=_version, is_eager=True
-    ),
-) -> None:
-    pass
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Run the command line and exit: the console script."""
-    sys.exit(run_command_line(arguments))
+    sys.exit(run_command_line(sys.argv[1:]))
 
 
-def run_command_line(arguments: Sequence[str] | None = None) -> int:
+def run_command_line(arguments: Sequence[str]) -> int:
     """The same without exiting: the exit code."""
+    arguments = list(arguments) or ["--help"]
+    chosen = next((each for each in arguments if not each.startswith("-")), "")
     try:
+        app = application(chosen)
         code = app(args=arguments, prog_name="puna", standalone_mode=False)
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -64,3 +44,60 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
         return report(error)
     return code if isinstance(code, int) else 0
+
+
+def application(chosen: str) -> typer.Typer:
+    """The command line with `chosen` in full, and the others as lines of the help."""
+    app = typer.Typer(
+        name="puna",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    for name, summary in COMMANDS.items():
+        if name == chosen:
+            settings = SETTINGS.get(name)
+            app.command(name, context_settings=settings)(reported(name))
+        else:
+            app.command(name, short_help=summary)(elsewhere)
+    return app
+
+
+def reported(name: str) -> Callable[..., int]:
+    """The function of a command; its Ctrl-C is told before typer swallows it."""
+    import functools
+
+    function: Callable[..., int] = getattr(import_module(f"puna.cli.{name}"), name)
+
+    @functools.wraps(function)
+    def run(*args: Any, **fields: Any) -> int:
+        try:
+            return function(*args, **fields)
+        except KeyboardInterrupt as error:
+            from puna.cli.failures import report
+
+            return report(error)
+
+    return run
+
+
+def elsewhere() -> None:
+    """Stands for a command that was not chosen."""
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as version_of
+
+        print(f"puna {version_of('puna')}")
+        raise typer.Exit
+
+
+def root(
+    wants_version: bool = typer.Option(
+        False, "--version", help="Say the version, and end.", callback=version, is_eager=True
+    ),
+) -> None:
+    """Runs the Llama herd, 3.1 and 3.2, text and vision, on your own hardware."""

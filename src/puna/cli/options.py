@@ -16,11 +16,11 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 def size(text: str) -> int:
     """`4GiB`, `512MB`, `2G` or plain bytes -> bytes."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?\s*", text, re.IGNORECASE)
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size; expected bytes, or like 512MB or 4GiB")
-    number, unit, binary = match.groups()
-    factor = 1024 ** "_kmgt".index(unit.lower()) if unit and binary else _UNITS[unit.lower()]
+    number, unit, binary = match.groups(default="")
+    factor = 1024 ** "_kmgt".index(unit.lower()) if binary else _UNITS[unit.lower()]
     return int(float(number) * factor)
 
 

@@ -82,7 +82,8 @@ def test_node_gets_our_authority_beside_its_own(tmp_path: Path) -> None:
 def test_tokens_are_filled_in_where_unset_and_kept_where_set(tmp_path: Path) -> None:
     child = made(tmp_path, GITHUB_TOKEN="ghp_mine")
     assert child["GITHUB_TOKEN"] == "ghp_mine"
-    assert child["OPENAI_API_KEY"] and child["AZURE_INFERENCE_CREDENTIAL"]
+    assert child["OPENAI_API_KEY"]
+    assert child["AZURE_INFERENCE_CREDENTIAL"]
 
 
 def test_the_key_of_a_running_server_replaces_the_users_tokens(tmp_path: Path) -> None:
