@@ -21,7 +21,9 @@ from torch import Tensor
 from puna.engine.sequence import Emitted, SamplingParams
 from puna.errors import EngineFailed
 
-_SHORTLIST = 1024  # sorting the whole vocabulary costs more than all else here; few rows need it
+# Sorting the whole vocabulary costs more than all else here, and few rows need it: the likeliest
+# token weighs 1, and those above one of these floors mostly suffice.
+_FLOORS = (1e-3, 1e-6, -1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +94,31 @@ def _bent(logits: Tensor, row: Row) -> Tensor:
 def _draw(logits: Tensor, sampling: SamplingParams, u: float) -> int:
     """Temperature, then the `top_k` likeliest, then the fewest of these that reach `top_p`; of what
     is left, the token at `u` of the cumulative probability."""
-    scaled = (logits - logits.max()).double() / sampling.temperature
-    vocab = len(logits)
+    weights = ((logits - logits.max()) / sampling.temperature).exp()
     ids: Tensor | None = None
-    if sampling.top_k is not None and sampling.top_k < vocab:
-        scaled, ids = scaled.topk(sampling.top_k)
-    probabilities = scaled.softmax(dim=-1)
+    if sampling.top_k is not None and sampling.top_k < len(weights):
+        weights, ids = weights.topk(sampling.top_k)
     if sampling.top_p < 1:
-        probabilities, order = _nucleus(probabilities, sampling.top_p, sorted_=ids is not None)
-        ids = order if ids is None else ids[: len(probabilities)]
-    cumulative = probabilities.cumsum(dim=-1)
+        kept = _nucleus(weights, sampling.top_p)
+        weights, ids = weights[kept], kept if ids is None else ids[kept]
+    cumulative = weights.double().cumsum(dim=-1)
     place = torch.searchsorted(cumulative, cumulative[-1] * u, right=True)
     index = min(int(place), len(cumulative) - 1)
     return index if ids is None else int(ids[index])
 
 
-def _nucleus(probabilities: Tensor, top_p: float, *, sorted_: bool) -> tuple[Tensor, Tensor]:
-    """The likeliest, in descending order, until they reach `top_p` (one at least), and where they
-    stood."""
-    order = torch.arange(len(probabilities), device=probabilities.device)
-    if not sorted_:
-        all_of_them = probabilities
-        probabilities, order = all_of_them.topk(min(_SHORTLIST, len(all_of_them)))
-        if float(probabilities.sum()) < top_p:
-            probabilities, order = all_of_them.sort(descending=True, stable=True)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    kept = max(1, int((before < top_p).sum()))
-    return probabilities[:kept], order[:kept]
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """Which of `weights` are the largest that reach `top_p` of their sum (one at least), in
+    descending order."""
+    enough = float(weights.sum(dtype=torch.float64)) * top_p
+    likely = next(
+        above
+        for above in ((weights > floor).nonzero()[:, 0] for floor in _FLOORS)
+        if len(above) == len(weights) or float(weights[above].sum(dtype=torch.float64)) >= enough
+    )
+    found, order = weights[likely].double().sort(descending=True, stable=True)
+    before = found.cumsum(dim=-1) - found
+    return likely[order[: max(1, int((before < enough).sum()))]]
 
 
 def _listed(tensor: Tensor) -> list[Any]:

@@ -87,8 +87,11 @@ def test_every_row_gets_what_the_definition_says(
     assert chosen == [naive(x.tolist(), row) for x, row in zip(logits, rows, strict=True)]
 
 
-def test_a_nucleus_wider_than_the_shortlist_is_still_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampler, "_SHORTLIST", 4)
+@pytest.mark.parametrize("floors", [(0.9, -1.0), (0.9, 0.5, -1.0), (-1.0,)])
+def test_a_nucleus_is_exact_however_many_floors_it_takes(
+    monkeypatch: pytest.MonkeyPatch, floors: tuple[float, ...]
+) -> None:
+    monkeypatch.setattr(sampler, "_FLOORS", floors)
     for seed in range(50):
         row = Row(SamplingParams(1, temperature=2.0, top_p=0.95), seed, {}, 0)
         logits = random_logits(seed)
