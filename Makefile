@@ -44,12 +44,14 @@ clean:
 	@echo "Making the environment in .venv with $(PYTHON) ..."
 	@$(PYTHON) -m venv .venv
 
-.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+NATIVE := setup.py $(wildcard src/puna/kernels/native/*.h src/puna/kernels/native/*.cpp)
+
+.venv/.demo: pyproject.toml constraints.txt $(NATIVE) | .venv/bin/python
 	@echo "Installing Puna and what the demo needs into .venv (a few minutes the first time) ..."
 	@$(PIP) -e '.[demo]'
 	@touch $@
 
-.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+.venv/.dev: pyproject.toml constraints.txt $(NATIVE) | .venv/bin/python
 	@echo "Installing Puna and its development tools into .venv (a few minutes the first time) ..."
 	@$(PIP) -e '.[dev]'
 	@touch .venv/.demo $@

@@ -8,11 +8,19 @@ torch's fused attention. It knows no sequences' owners and allocates no cache.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import CDLL
+from itertools import accumulate
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from puna.kernels import native
+
+PAGE = 16  # tokens a page, in the native kernels
+
+_CACHE_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
 class PagedSpan(Protocol):
@@ -29,10 +37,33 @@ class PagedSpan(Protocol):
     def pages(self) -> Tensor: ...
 
 
-def store(pages: Tensor, slots: Tensor, rows: Tensor) -> None:
-    """Write `rows` [rows, heads, head_dim] into `pages` [num_pages, page_size, heads, head_dim], in
-    place; slot s is page s // page_size, place s % page_size."""
-    pages.flatten(0, 1).index_copy_(0, slots, rows)
+def store(keys: Tensor, values: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
+    """Write rows `k`, `v` [rows, kv_heads, head_dim] into the pages `keys` [num_pages, kv_heads,
+    head_dim, page_size] and `values` [num_pages, kv_heads, page_size, head_dim], in place: slot s
+    is page s // page_size, place s % page_size. Keys lie head_dim first, so that a page of them is
+    one vector for each feature."""
+    kernels = _native(keys, k, v)
+    if kernels is None:
+        store_twin(keys, values, slots, k, v)
+        return
+    k, v = k.contiguous(), v.contiguous()
+    kernels.puna_store(
+        _CACHE_TYPES[keys.dtype],
+        keys.data_ptr(),
+        values.data_ptr(),
+        slots.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        *k.shape,
+    )
+
+
+def store_twin(keys: Tensor, values: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
+    """The same in plain torch."""
+    page_size = values.shape[2]
+    pages, places = slots // page_size, slots % page_size
+    keys[pages, :, :, places] = k.to(keys.dtype)
+    values[pages, :, places] = v.to(values.dtype)
 
 
 def paged_attention(
@@ -40,23 +71,53 @@ def paged_attention(
 ) -> Tensor:
     """Causal attention of ragged rows, each to its own sequence.
 
-    `queries` [rows, heads, head_dim]; `keys`, `values` [num_pages, page_size, kv_heads, head_dim],
-    those of these rows included. Spans follow each other and cover all rows. Gives
-    [rows, heads, head_dim].
+    `queries` [rows, heads, head_dim]; `keys` and `values` as in `store`, those of these rows
+    included. Spans follow each other and cover all rows. Gives [rows, heads, head_dim].
     """
+    kernels = _native(keys, queries)
+    if kernels is None:
+        return paged_attention_twin(queries, keys, values, spans)
+    counts = [-(-(span.context + span.length) // PAGE) for span in spans]
+    table = torch.tensor(
+        (
+            [span.start for span in spans],
+            [span.length for span in spans],
+            [span.context for span in spans],
+            [0, *accumulate(counts[:-1])],
+        )
+    )
+    pages = torch.cat([span.pages[:count] for span, count in zip(spans, counts, strict=True)])
+    queries = queries.contiguous()
+    out = torch.empty_like(queries)
+    kernels.puna_attention(
+        queries.data_ptr(),
+        _CACHE_TYPES[keys.dtype],
+        keys.data_ptr(),
+        values.data_ptr(),
+        len(spans),
+        *(row.data_ptr() for row in table),
+        pages.data_ptr(),
+        queries.shape[1],
+        *keys.shape[1:3],
+        out.data_ptr(),
+    )
+    return out
+
+
+def paged_attention_twin(
+    queries: Tensor, keys: Tensor, values: Tensor, spans: Sequence[PagedSpan]
+) -> Tensor:
+    """The same in plain torch."""
     outputs: list[Tensor] = []
     for span in spans:
         end = span.context + span.length
-        pages = span.pages[: -(-end // keys.shape[1])]
-        seen = _causal(span, keys.shape[2], queries) if span.length > 1 else None
-        outputs.append(
-            _attend(
-                queries[span.start : span.start + span.length],
-                _gathered(keys, pages, end),
-                _gathered(values, pages, end),
-                seen,
-            )
-        )
+        pages = span.pages[: -(-end // keys.shape[3])]
+        seen = _causal(span, keys.shape[1], queries) if span.length > 1 else None
+        # `index_select` copies page by page: `keys[pages]` takes five times as long.
+        k = keys.index_select(0, pages).permute(1, 0, 3, 2).flatten(1, 2)[:, :end]
+        v = values.index_select(0, pages).transpose(0, 1).flatten(1, 2)[:, :end]
+        rows = queries[span.start : span.start + span.length]
+        outputs.append(_attend(rows, k.to(rows.dtype), v.to(rows.dtype), seen))
     return torch.cat(outputs)
 
 
@@ -81,9 +142,9 @@ def cross_attention(
     return torch.cat(outputs)
 
 
-def _gathered(cache: Tensor, pages: Tensor, tokens: int) -> Tensor:
-    # `index_select` copies page by page: `cache[pages]` takes five times as long.
-    return cache.index_select(0, pages).flatten(0, 1)[:tokens].transpose(0, 1)
+def _native(keys: Tensor, *rows: Tensor) -> CDLL | None:
+    fits = keys.shape[2] % 16 == 0 and keys.shape[3] == PAGE and keys.dtype in _CACHE_TYPES
+    return native.for_tensors(*rows) if fits and keys.is_cpu else None
 
 
 def _joined(sources: Sequence[Tensor]) -> Tensor:

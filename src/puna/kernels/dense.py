@@ -9,12 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from puna.kernels import native, packed
+from puna.kernels.packed import Packed
+
 # Widened this many weights at a time, half-precision weights meet their rows in the cache.
 _WIDENED_WEIGHTS = 1 << 19
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight.T + bias`: [..., in], [out, in] and [out] give [..., out]."""
+def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias`: [..., in], [out, in] and [out] give [..., out]; fp32 if packed."""
+    if isinstance(weight, Packed):
+        product = packed.linear(x.float(), weight)
+        return product if bias is None else product + bias
     if _halves_are_slow(x):
         return _linear_widened(x, weight, bias)
     return F.linear(x, weight, bias)
@@ -22,6 +28,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`x / sqrt(mean(x²) + eps) * weight` over the last axis, computed in fp32 (1910.07467)."""
+    kernels = native.for_tensors(x, weight)
+    if kernels is not None:
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        width = x.shape[-1]
+        kernels.puna_rms_norm(
+            x.data_ptr(), weight.data_ptr(), eps, x.numel() // width, width, out.data_ptr()
+        )
+        return out
+    return rms_norm_twin(x, weight, eps)
+
+
+def rms_norm_twin(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The same in plain torch."""
     wide = x.float()
     scale = wide.square().mean(-1, keepdim=True).add(eps).rsqrt()
     return (wide * scale).to(x.dtype) * weight
@@ -29,6 +49,20 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """`silu(gate) * up` (2002.05202)."""
+    kernels = native.for_tensors(gate, up)
+    if kernels is None:
+        return swiglu_twin(gate, up)
+    gate, up = gate.contiguous(), up.contiguous()
+    out = torch.empty_like(gate)
+    width = gate.shape[-1]
+    kernels.puna_swiglu(
+        gate.data_ptr(), up.data_ptr(), gate.numel() // width, width, out.data_ptr()
+    )
+    return out
+
+
+def swiglu_twin(gate: Tensor, up: Tensor) -> Tensor:
+    """The same in plain torch."""
     return F.silu(gate) * up
 
 

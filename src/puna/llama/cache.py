@@ -14,9 +14,10 @@ from puna.llama.config import LlamaConfig
 class KVCache:
     """`num_pages` pages of `page_size` tokens, for each self-attention layer.
 
-    `layers[i]` holds keys and values of the i-th self-attention layer, each
-    [num_pages, page_size, num_key_value_heads, head_dim]. The pages' content is undefined until
-    written; cross-attention layers keep nothing here (see `ImageView`).
+    `layers[i]` holds the i-th self-attention layer's keys [num_pages, num_key_value_heads,
+    head_dim, page_size] and values [num_pages, num_key_value_heads, page_size, head_dim]. The
+    pages' content is undefined until written; cross-attention layers keep nothing here (see
+    `ImageView`).
     """
 
     def __init__(
@@ -27,14 +28,14 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
     ) -> None:
-        shape = (num_pages, page_size, config.num_key_value_heads, config.head_dim)
+        heads, head_dim = config.num_key_value_heads, config.head_dim
         self.num_pages = num_pages
         self.page_size = page_size
         # One tensor a layer, not one for all: a write then touches one layer's history in autograd.
         self.layers = tuple(
             (
-                torch.empty(shape, dtype=dtype, device=device),
-                torch.empty(shape, dtype=dtype, device=device),
+                torch.empty(num_pages, heads, head_dim, page_size, dtype=dtype, device=device),
+                torch.empty(num_pages, heads, page_size, head_dim, dtype=dtype, device=device),
             )
             for _ in config.self_attention_layers
         )

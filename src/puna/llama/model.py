@@ -72,8 +72,7 @@ class SelfAttention(nn.Module):
         q = kernels.rotate(_heads(self.q_proj(x), self.head_dim), step.cos, step.sin)
         k = kernels.rotate(_heads(self.k_proj(x), self.head_dim), step.cos, step.sin)
         v = _heads(self.v_proj(x), self.head_dim)
-        kernels.store(keys, step.slots, k)
-        kernels.store(values, step.slots, v)
+        kernels.store(keys, values, step.slots, k, v)
         return self.o_proj(kernels.paged_attention(q, keys, values, step.spans).flatten(1))
 
 

@@ -1,8 +1,9 @@
-"""The attention twins against a loop over heads and rows that follows the formula."""
+"""Attention, native and twin, against a loop over heads and rows that follows the formula."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from puna.kernels import cross_attention, paged_attention, store
+from puna.kernels.attention import paged_attention_twin, store_twin
 
 PAGE = 16
 HEADS = [(64, 8, 8), (64, 32, 8), (80, 6, 2), (80, 5, 1), (128, 8, 1), (128, 24, 8), (24, 7, 7)]
@@ -53,8 +55,8 @@ def scattered(
     """Sequences in shuffled pages amid NaNs; returns spans, the cache, and each row's own view."""
     needed = [-(-(length + context) // PAGE) for length, context in lengths]
     order = torch.randperm(sum(needed) + 3)
-    keys = torch.full((len(order), PAGE, kv_heads, width), math.nan, dtype=dtype)
-    values = keys.clone()
+    keys = torch.full((len(order), kv_heads, width, PAGE), math.nan, dtype=dtype)
+    values = keys.transpose(2, 3).contiguous()
     spans, seen_keys, seen_values, start, taken = [], [], [], 0, 0
     for (length, context), count in zip(lengths, needed, strict=True):
         pages = order[taken : taken + count]
@@ -62,8 +64,8 @@ def scattered(
         k, v = torch.randn(2, length + context, kv_heads, width).to(dtype)
         places = torch.arange(length + context)
         slots = pages[places // PAGE] * PAGE + places % PAGE
-        store(keys, slots, k)
-        store(values, slots, v)
+        with torch.inference_mode():
+            store(keys, values, slots, k, v)
         spans.append(Span(start, length, context, pages))
         start += length
         for row in range(length):
@@ -72,15 +74,43 @@ def scattered(
     return spans, keys, values, seen_keys, seen_values
 
 
+@pytest.mark.parametrize("attend", [paged_attention, paged_attention_twin])
 @pytest.mark.parametrize("lengths", SPANS)
 @pytest.mark.parametrize(("width", "heads", "kv_heads"), HEADS)
 def test_each_row_attends_to_its_own_sequence_up_to_itself_and_to_nothing_else(
-    lengths: list[tuple[int, int]], width: int, heads: int, kv_heads: int
+    lengths: list[tuple[int, int]],
+    width: int,
+    heads: int,
+    kv_heads: int,
+    attend: Callable[..., Tensor],
 ) -> None:
     spans, keys, values, seen_keys, seen_values = scattered(lengths, kv_heads, width)
     queries = torch.randn(sum(length for length, _ in lengths), heads, width)
-    got = paged_attention(queries, keys, values, spans)
+    with torch.inference_mode():
+        got = attend(queries, keys, values, spans)
     assert (got - naive_rows(queries, seen_keys, seen_values)).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_native_attention_over_a_bf16_cache_is_the_twin_on_the_same_cache() -> None:
+    spans, keys, values, *_ = scattered([(3, 150), (1, 99)], 2, 64, torch.bfloat16)
+    queries = torch.randn(4, 8, 64)
+    got = paged_attention(queries, keys, values, spans)
+    assert got.dtype == torch.float32
+    assert (got - paged_attention_twin(queries, keys, values, spans)).abs().max() <= 1e-5
+
+
+@torch.inference_mode()
+def test_a_row_attends_alike_whoever_else_is_in_the_batch() -> None:
+    spans, keys, values, *_ = scattered([(40, 30), (1, 99), (7, 0)], 2, 64)
+    queries = torch.randn(48, 6, 64)
+    together = paged_attention(queries, keys, values, spans)
+    for span in spans:
+        for row in range(span.length):
+            alone = Span(0, 1, span.context + row, span.pages)
+            at = span.start + row
+            got = paged_attention(queries[at : at + 1], keys, values, [alone])
+            assert torch.equal(got[0], together[at])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float16, 3e-3)])
@@ -109,14 +139,22 @@ def test_spare_pages_at_the_end_of_a_span_are_never_read() -> None:
     assert torch.equal(one, paged_attention(queries, keys, values, [more]))
 
 
-def test_store_writes_the_named_slots_and_no_other() -> None:
-    pages = torch.zeros(5, PAGE, 2, 3)
-    rows = torch.randn(3, 2, 3)
-    store(pages, torch.tensor([17, 0, 79]), rows)
-    assert torch.equal(pages[1, 1], rows[0])
-    assert torch.equal(pages[0, 0], rows[1])
-    assert torch.equal(pages[4, 15], rows[2])
-    assert pages.count_nonzero() == rows.numel()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("write", [store, store_twin])
+@torch.inference_mode()
+def test_store_writes_the_named_slots_and_no_other(
+    dtype: torch.dtype, write: Callable[..., None]
+) -> None:
+    keys, values = (
+        torch.zeros(5, 2, 32, PAGE, dtype=dtype),
+        torch.zeros(5, 2, PAGE, 32, dtype=dtype),
+    )
+    k, v = torch.randn(2, 3, 2, 32)
+    write(keys, values, torch.tensor([17, 0, 79]), k, v)
+    for row, (page, place) in enumerate([(1, 1), (0, 0), (4, 15)]):
+        assert torch.equal(keys[page, :, :, place], k[row].to(dtype))
+        assert torch.equal(values[page, :, place], v[row].to(dtype))
+    assert keys.count_nonzero() == values.count_nonzero() == k.numel()
 
 
 @pytest.mark.parametrize(("width", "heads", "kv_heads"), HEADS)

@@ -268,4 +268,4 @@ def test_page_size_is_free() -> None:
     cache = KVCache(UNTIED, 12, 5, torch.float32)
     got = step(model, cache, [(ids, 0, torch.randperm(12), ())])[0]
     assert PAGE_SIZE != 5
-    assert torch.equal(got, logits_of(model, ids))
+    assert (got - logits_of(model, ids)).abs().max() <= CLOSE

@@ -1,0 +1,40 @@
+"""The native kernels: one source, compiled once for each instruction set that it may meet.
+
+`puna.kernels.native` picks at run time. Each is optional: without a C++ compiler Puna installs all
+the same, computes with torch, and says so at start.
+"""
+
+import platform
+
+from setuptools import Extension, setup
+
+FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+TARGETS = {
+    "x86_64": {
+        "avx2": ["-mavx2", "-mfma", "-mf16c"],
+        "avx512": [
+            "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c",
+        ],
+    },
+    "aarch64": {"neon": ["-march=armv8.2-a+fp16+dotprod"]},
+    "arm64": {"neon": []},
+}  # fmt: skip
+
+FOLDER = "src/puna/kernels/native"
+HEADERS = ["attention", "formats", "linear", "pool", "tiles", "tiles_avx2", "tiles_avx512",
+           "tiles_plain", "vec"]  # fmt: skip
+
+setup(
+    ext_modules=[
+        Extension(
+            f"puna.kernels.native._{name}",
+            [f"{FOLDER}/kernels.cpp"],
+            depends=[f"{FOLDER}/{header}.h" for header in HEADERS],
+            extra_compile_args=[*FLAGS, *flags],
+            extra_link_args=["-pthread"],
+            language="c++",
+            optional=True,
+        )
+        for name, flags in TARGETS.get(platform.machine(), {}).items()
+    ]
+)

@@ -1,0 +1,109 @@
+"""The compiled kernels, if this processor has some: found, loaded and called through ctypes.
+
+`library()` gives the one that fits this processor, or None, and `why_not()` says why. What the
+functions mean is said by their torch twins next door; how weights and pages lie in memory, by
+`formats.h` and `attention.h`. It knows no models.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+from ctypes import c_float, c_int, c_long, c_void_p
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_FOLDER = Path(__file__).parent
+_SIGNATURES: dict[str, tuple[type, ...]] = {
+    "puna_threads": (c_int,),
+    "puna_linear": (c_int, c_void_p, c_long, c_long, c_void_p, c_long, c_void_p),
+    "puna_rows": (c_int, c_void_p, c_long, c_void_p, c_long, c_void_p),
+    "puna_rms_norm": (c_void_p, c_void_p, c_float, c_long, c_long, c_void_p),
+    "puna_swiglu": (c_void_p, c_void_p, c_long, c_long, c_void_p),
+    "puna_rotate": (c_void_p, c_void_p, c_void_p, c_long, c_long, c_long, c_void_p),
+    "puna_store": (c_int, *(c_void_p,) * 5, c_long, c_long, c_long),
+    "puna_attention": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_long),
+        *(c_void_p,) * 5,
+        *(c_long, c_long, c_long, c_void_p),
+    ),
+}
+
+# Instruction set -> what /proc/cpuinfo calls what it needs. Best first.
+_NEEDS = {
+    "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "fma", "f16c"},
+    "avx2": {"avx2", "fma", "f16c"},
+    "neon": {"asimddp", "asimdhp"},
+}
+
+
+@functools.cache
+def processor_flags() -> frozenset[str]:
+    """What this processor can do, in the kernel's words; empty where that is not to be had."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset(_NEEDS["neon"]) if platform.machine() == "arm64" else frozenset()
+    flags = (line.partition(":")[2] for line in lines if line.startswith(("flags", "Features")))
+    return frozenset(next(flags, "").split())
+
+
+def instruction_sets() -> list[str]:
+    """Those that this processor has and that were compiled, best first."""
+    return [
+        name
+        for name, needs in _NEEDS.items()
+        if needs <= processor_flags() and _file_of(name) is not None
+    ]
+
+
+def processors() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def library(name: str | None = None) -> ctypes.CDLL | None:
+    """The kernels for `name`, or for the best instruction set there is. One thread a processor."""
+    usable = instruction_sets()
+    name = name or (usable[0] if usable else None)
+    file = _file_of(name) if name else None
+    if file is None:
+        return None
+    loaded = ctypes.CDLL(str(file))
+    for function, types in _SIGNATURES.items():
+        getattr(loaded, function).argtypes = types
+        getattr(loaded, function).restype = None
+    loaded.puna_threads(processors())
+    return loaded
+
+
+def why_not() -> str | None:
+    """Why `library()` is None, in words for a person."""
+    if instruction_sets():
+        return None
+    if any(_file_of(name) for name in _NEEDS):
+        return "this processor has none of " + ", ".join(name for name in _NEEDS if _file_of(name))
+    return "they were not compiled: install a C++ compiler (g++), then Puna again"
+
+
+def for_tensors(*tensors: Tensor) -> ctypes.CDLL | None:
+    """`library()`, where it can take these: fp32 on the CPU, and nobody asks for gradients."""
+    if torch.is_grad_enabled() or any(t.dtype != torch.float32 or not t.is_cpu for t in tensors):
+        return None
+    return library()
+
+
+def _file_of(name: str) -> Path | None:
+    for suffix in EXTENSION_SUFFIXES:
+        file = _FOLDER / f"_{name}{suffix}"
+        if file.exists():
+            return file
+    return None

@@ -1,0 +1,141 @@
+"""Packed weights and the native kernels, against their torch twins on fresh random input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from puna.kernels import native
+from puna.kernels.dense import rms_norm, rms_norm_twin, swiglu, swiglu_twin
+from puna.kernels.packed import (
+    BLOCK_BYTES,
+    Format,
+    linear,
+    linear_twin,
+    pack,
+    quantized,
+    rows_of,
+    rows_twin,
+    unpack,
+)
+from puna.kernels.rotary import rotary_table, rotate, rotate_twin
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+SHAPES = [(32, 32), (64, 2048), (100, 75), (33, 1), (1, 33), (300, 96), (37, 1280)]
+
+needs_native = pytest.mark.skipif(
+    native.library() is None, reason=f"no native kernels here: {native.why_not()}"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> object:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bf16_holds_each_weight_rounded_to_nearest(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape)
+    assert torch.equal(unpack(pack(weight, "bf16")), weight.bfloat16().float())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("form", "steps"), [("int8", 127), ("int4", 8)])
+def test_integers_are_off_by_half_a_step_of_their_group(
+    shape: tuple[int, int], form: Format, steps: int
+) -> None:
+    weight = torch.randn(shape)
+    off = (unpack(pack(weight, form)) - weight).abs()
+    for first in range(0, shape[1], 32):
+        group = slice(first, first + 32)
+        step = weight[:, group].abs().amax(-1, keepdim=True) / steps
+        # int4 has 7 steps on one side: the farther end may lose a whole one; fp16 scales a little
+        worst = 1.01 if form == "int4" else 0.51
+        assert (off[:, group] <= worst * step + 1e-6).all()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_zeros_stay_zeros_and_take_the_bytes_that_the_format_says(form: Format) -> None:
+    packed = pack(torch.zeros(70, 40), form)
+    assert packed.nbytes == 3 * 2 * BLOCK_BYTES[form]
+    assert torch.equal(unpack(packed), torch.zeros(70, 40))
+
+
+@needs_native
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("form", FORMATS)
+def test_linear_is_its_twin(form: Format, shape: tuple[int, int], rows: int) -> None:
+    weight, x = pack(torch.randn(shape), form), torch.randn(rows, shape[1])
+    expected = linear_twin(x, weight)
+    assert (linear(x, weight) - expected).abs().max() <= 2e-6 * shape[1] ** 0.5 * 10
+
+
+@needs_native
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_row_gives_the_same_bits_whoever_else_is_in_the_batch(form: Format) -> None:
+    weight, x = pack(torch.randn(200, 160), form), torch.randn(11, 160)
+    together = linear(x, weight)
+    for row in range(len(x)):
+        assert torch.equal(linear(x[row : row + 1], weight)[0], together[row])
+
+
+@needs_native
+@pytest.mark.parametrize("form", FORMATS)
+def test_extreme_activations_neither_saturate_nor_overflow(form: Format) -> None:
+    weight = pack(torch.full((32, 64), 1.0).sign() * 3, form)
+    x = torch.full((1, 64), 1000.0)
+    expected = torch.full((1, 32), 64 * 3 * 1000.0)
+    torch.testing.assert_close(linear(x, weight), expected, rtol=2e-3, atol=0)
+    torch.testing.assert_close(linear(-x, weight), -expected, rtol=2e-3, atol=0)
+    weight = pack(torch.where(torch.arange(64) % 2 == 0, 8.0, -7.0).expand(32, 64), form)
+    torch.testing.assert_close(linear(x, weight), linear_twin(x, weight), rtol=1e-5, atol=1)
+
+
+def test_activations_are_quantised_by_groups_of_32() -> None:
+    x = torch.cat((torch.full((1, 32), 1e-3), torch.full((1, 40), 1e3)), dim=1)
+    assert ((quantized(x) - x).abs() <= x.abs() / 127).all()
+    assert torch.equal(quantized(torch.zeros(2, 5)), torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("lookup", [rows_of, rows_twin])
+def test_rows_are_those_of_the_unpacked_weight(form: Format, lookup: Callable[..., Tensor]) -> None:
+    weight = pack(torch.randn(70, 50), form)
+    ids = torch.tensor([0, 69, 31, 32, 33, 0])
+    assert torch.equal(lookup(weight, ids), unpack(weight)[ids])
+
+
+@needs_native
+@pytest.mark.parametrize("width", [1, 16, 77, 2048])
+def test_norm_and_gate_are_their_twins(width: int) -> None:
+    x, weight = 10 * torch.randn(6, width), torch.randn(width)
+    torch.testing.assert_close(rms_norm(x, weight, 1e-5), rms_norm_twin(x, weight, 1e-5))
+    up = torch.randn(6, width)
+    torch.testing.assert_close(swiglu(20 * x, up), swiglu_twin(20 * x, up))
+
+
+@needs_native
+@pytest.mark.parametrize("head_dim", [64, 80, 128, 6])
+def test_rotation_is_its_twin(head_dim: int) -> None:
+    x = torch.randn(5, 3, head_dim)
+    cos, sin = rotary_table(torch.tensor([0, 1, 77, 5000, 131071]), torch.rand(head_dim // 2))
+    torch.testing.assert_close(rotate(x, cos, sin), rotate_twin(x, cos, sin))
+
+
+def test_gradients_still_flow_where_they_are_wanted() -> None:
+    with torch.inference_mode(False):
+        x = torch.randn(3, 32, requires_grad=True)
+        rms_norm(x, torch.ones(32), 1e-5).sum().backward()
+        assert x.grad is not None
+
+
+def test_no_kernels_are_named_for_a_processor_that_lacks_them() -> None:
+    for name in native.instruction_sets():
+        assert native.library(name) is not None
+    assert (native.library() is None) == (native.why_not() is not None)
