@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast, get_args
 
@@ -187,10 +188,16 @@ def _message(each: MessageLike, where: str) -> Message:
             param=f"{where}.role",
         )
     content = each.get("content")
-    parts = [] if content is None else [content] if isinstance(content, str | Image) else content
+    if content is not None and not isinstance(content, str | Text | Image | list | tuple):
+        raise InvalidValue(
+            f"{where}.content is a {type(content).__name__}; expected text, or a list of strings "
+            "and images",
+            param=f"{where}.content",
+        )
+    parts = cast("Sequence[object]", content if isinstance(content, list | tuple) else [content])
     return Message(
         role=cast("Role", role),
-        content=tuple(_part(part, f"{where}.content") for part in parts),
+        content=tuple(_part(part, f"{where}.content") for part in parts if part is not None),
         tool_calls=tuple(each.get("tool_calls") or ()),
         tool_call_id=each.get("tool_call_id"),
     )
@@ -208,11 +215,15 @@ def _part(part: object, where: str) -> Text | Image:
 
 
 class LoopThread:
-    """An event loop on a thread of its own, so that sync callers need none, nor mind one."""
+    """An event loop on a thread of its own, so that sync callers need none, nor mind one.
+
+    The thread begins with the first call and ends with `close`, or when nobody holds this object.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Callable[[], object] | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`; Ctrl-C cancels it."""
@@ -241,15 +252,25 @@ class LoopThread:
     def close(self) -> None:
         """Stop the thread. What runs on it must have ended."""
         with self._lock:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-                self._loop = None
+            if self._stop is not None:
+                self._stop()
+            self._loop = self._stop = None
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(
-                    target=self._loop.run_forever, name="puna-api", daemon=True
-                ).start()
+                self._loop = loop = asyncio.new_event_loop()
+                self._stop = weakref.finalize(self, _stop, loop)
+                threading.Thread(target=_run, args=(loop,), name="puna-api", daemon=True).start()
             return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    loop.call_soon_threadsafe(loop.stop)

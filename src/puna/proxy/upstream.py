@@ -85,13 +85,15 @@ def excepted(host: str, port: int, entries: tuple[str, ...]) -> bool:
     """Whether NO_PROXY's `entries` say that `host` is to be reached without the proxy."""
     host = host.lower().rstrip(".")
     for entry in entries:
+        if entry.lower() in ("*", host):
+            return True
         name, _, its_port = entry.lower().rpartition(":")
         if not name or not its_port.isdigit():
             name, its_port = entry.lower(), ""
         name = name.removeprefix("*").removeprefix(".")
         if its_port and int(its_port) != port:
             continue
-        if entry in ("*", host) or host == name or (name and host.endswith(f".{name}")):
+        if host == name or (name and host.endswith(f".{name}")):
             return True
     return False
 
