@@ -19,7 +19,7 @@ from puna.errors import InvalidImage
 from puna.llama.batch import Batch, ImageView, Span, image_ranges
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig, RopeScaling
-from puna.llama.model import Llama
+from puna.llama.model import Llama, sight_of
 from puna.llama.rope import rope_frequencies
 from puna.llama.shapes import tensor_shapes
 from tests.tiny_models import (
@@ -131,6 +131,27 @@ def test_only_rows_from_the_image_on_are_moved_by_it(vision: Llama) -> None:
     other = logits_of(vision, ids, [random_image(VISION, 2, seed=1)])
     assert (one[:7] - other[:7]).abs().max() <= CLOSE
     assert (one[7:] - other[7:]).abs().amax(1).min() > 0.01
+
+
+def test_rows_are_cut_into_runs_that_see_the_same_images() -> None:
+    one, two, three = (
+        ImageView((), (), first, end) for first, end in ((12, 15), (15, 30), (16, 30))
+    )
+    batch = Batch(
+        torch.zeros(13).long(),
+        torch.arange(13),
+        (
+            Span(0, 3, 0, torch.arange(1)),
+            Span(3, 8, 10, torch.arange(2), (one, two, three)),
+            Span(11, 2, 29, torch.arange(2), (three,)),
+        ),
+        torch.arange(1),
+    )
+    sight = sight_of(batch)
+    assert sight is not None
+    assert sight.rows.tolist() == [5, 6, 7, 8, 9, 10, 11]
+    assert sight.lengths == (3, 1, 2, 1)
+    assert sight.images == ((one,), (two,), (two, three), (three,))
 
 
 def test_no_cross_attention_layer_runs_when_no_row_sees_an_image(vision: Llama) -> None:
