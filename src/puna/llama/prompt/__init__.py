@@ -67,7 +67,7 @@ def render_prompt(
             '{"role": "user", "content": "Hello"}',
             param="messages",
         )
-    _checkimages_of(request.messages, family)
+    _check_images(request.messages, family)
     _check_tools(request.tools)
     conversation = Conversation(request, tokenizer, family, today, images_first)
     if style == "hf":
@@ -132,7 +132,7 @@ class _Writer:
             self._pending = ""
 
 
-def _checkimages_of(messages: Iterable[Message], family: PromptFamily) -> None:
+def _check_images(messages: Iterable[Message], family: PromptFamily) -> None:
     for index, message in enumerate(messages):
         if not images_of(message):
             continue
