@@ -38,10 +38,12 @@ from puna.errors import (
     StartupError,
     Unsupported,
 )
+from puna.kernels import Format, native
 from puna.llama import catalog
 from puna.llama.cache import KVCache
 from puna.llama.images import PreparedImage, prepare_image
 from puna.llama.load import load_llama
+from puna.llama.packing import packed_bytes
 from puna.llama.prompt import offered_tools, render_prompt
 from puna.llama.reply import PYTHON_TAG, ReplyParser
 from puna.llama.shapes import count_parameters
@@ -83,10 +85,12 @@ class LocalModel:
         self.device = _device(settings)
         free = free_memory(self.device)
         self.dtype = _dtype(checkpoint, settings, self.device, free)
+        self.packing = _packing(settings, self.device, self.dtype)
+        cache_dtype = torch.bfloat16 if self.packing else self.dtype
         self.memory = plan_memory(
             checkpoint.config,
-            weight_bytes=checkpoint.weight_bytes(self.dtype),
-            itemsize=self.dtype.itemsize,
+            weight_bytes=_weight_bytes(checkpoint, self.dtype, self.packing),
+            itemsize=cache_dtype.itemsize,
             free_bytes=free,
             page_size=settings.page_size,
             max_sequences=settings.max_sequences,
@@ -99,13 +103,13 @@ class LocalModel:
         self._stop_ids = frozenset({*checkpoint.config.eos_token_ids, *self._tokenizer.stop_ids})
         if checkpoint.config.vision:
             _check_image_token(checkpoint, self._tokenizer)
-        self.card = _card(checkpoint, name, self.memory, self.dtype, self.device, settings)
+        self.card = _card(checkpoint, name, self.memory, self.weights, self.device, settings)
 
-        model = load_llama(checkpoint, self.device, self.dtype)
+        model = load_llama(checkpoint, self.device, self.dtype, self.packing)
         pages = self.memory.num_pages, self.memory.page_size
         self._engine = Engine(
             model,
-            KVCache(checkpoint.config, *pages, self.dtype, self.device),
+            KVCache(checkpoint.config, *pages, cache_dtype, self.device),
             EngineLimits(
                 context=self.memory.context,
                 num_pages=self.memory.num_pages,
@@ -170,6 +174,11 @@ class LocalModel:
         yield Finished(
             why, Usage(len(prompt.token_ids), generated, cached_tokens=sequence.cached_tokens or 0)
         )
+
+    @property
+    def weights(self) -> str:
+        """What the weights are kept in, in words."""
+        return self.packing if self.packing in ("int8", "int4") else _dtype_name(self.dtype)
 
     def stats(self) -> dict[str, float]:
         """Numbers for metrics, by name: what the engine counts, and the memory that it has."""
@@ -314,7 +323,7 @@ def _card(
     checkpoint: Checkpoint,
     name: str,
     memory: MemoryPlan,
-    dtype: torch.dtype,
+    weights: str,
     device: str,
     settings: Settings,
 ) -> ModelCard:
@@ -326,7 +335,7 @@ def _card(
         publisher="meta" if known else "local",
         summary=(
             f"Llama for {kind}, {_count(count_parameters(config))} parameters in "
-            f"{_dtype_name(dtype)} on {device}: {gigabytes(memory.weight_bytes)} of weights, "
+            f"{weights} on {device}: {gigabytes(memory.weight_bytes)} of weights, "
             f"{gigabytes(memory.kv_bytes)} of KV memory for {memory.kv_tokens} tokens, context "
             f"{memory.context}"
         ),
@@ -364,10 +373,30 @@ def _dtype(checkpoint: Checkpoint, settings: Settings, device: str, free: int) -
     if device != "cpu":
         return checkpoint.stored_dtype
     exact = checkpoint.weight_bytes(torch.float32)
-    quick = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    quick = wide or native.library() is not None
     if exact <= SMALL or (exact <= free / 2 and not quick):
         return torch.float32
     return torch.bfloat16
+
+
+def _packing(settings: Settings, device: str, dtype: torch.dtype) -> Format | None:
+    """How the weights are packed: as asked for, and bfloat16 ones on a CPU with native kernels."""
+    if settings.quantize != "none":
+        if device != "cpu":
+            raise StartupError(
+                f"quantize is {settings.quantize}, which works on the CPU alone so far, and the "
+                f"device is {device}: use --device cpu, or --quantize none"
+            )
+        return settings.quantize
+    packs = device == "cpu" and dtype == torch.bfloat16 and native.library() is not None
+    return "bf16" if packs else None
+
+
+def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, packing: Format | None) -> int:
+    if packing is None:
+        return checkpoint.weight_bytes(dtype)
+    return packed_bytes(checkpoint.config, packing)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

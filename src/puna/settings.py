@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     models_dir: Path | None = Field(default=None, description="searched before the hub's cache")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantize: Literal["none", "int8", "int4"] = "none"
     max_context: int | None = Field(default=None, ge=16)
     kv_memory: int | None = Field(default=None, gt=0)
     prompt_style: Literal["hf", "meta"] = "hf"

@@ -42,6 +42,12 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="auto, float32, bfloat16 or float16.", show_default="auto"),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights in fewer bits: int8, int4 or none (CPU alone so far).", show_default="none"
+    ),
+]
 MaxContext = Annotated[
     int | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puna.cli.failures import INTERRUPTED
-from puna.cli.options import Alias, Device, Dtype, KvMemory, MaxContext, aliases
+from puna.cli.options import Alias, Device, Dtype, KvMemory, MaxContext, Quantize, aliases
 
 if TYPE_CHECKING:
     from puna.chat import ChatModel
@@ -34,6 +34,7 @@ def serve(
     alias: Alias = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     max_context: MaxContext = None,
     kv_memory: KvMemory = None,
     allow_image_urls: Annotated[
@@ -58,6 +59,7 @@ def serve(
             "api_key": api_key,
             "device": device,
             "dtype": dtype,
+            "quantize": quantize,
             "max_context": max_context,
             "kv_memory": kv_memory,
             "allow_image_urls": allow_image_urls,
@@ -102,10 +104,9 @@ def inventory(models: Mapping[str, ChatModel]) -> list[str]:
             lines.append(f"{name}: {model.card.summary}")
             continue
         memory = model.memory
-        dtype = str(model.dtype).removeprefix("torch.")
         lines.append(
-            f"{name}: {gigabytes(memory.weight_bytes)} of weights ({dtype}, {model.device}); "
-            f"{gigabytes(memory.kv_bytes)} for keys and values hold {memory.kv_tokens:,} tokens, "
+            f"{name}: {gigabytes(memory.weight_bytes)} of weights ({model.weights}, "
+            f"{model.device}); {gigabytes(memory.kv_bytes)} for keys and values hold {memory.kv_tokens:,} tokens, "
             f"{memory.context:,} of one conversation"
         )
     return lines

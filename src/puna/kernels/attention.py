@@ -137,7 +137,8 @@ def cross_attention(
     start = 0
     for length, sources, theirs in zip(lengths, keys, values, strict=True):
         rows = queries[start : start + length]
-        outputs.append(_attend(rows, _joined(sources), _joined(theirs), None))
+        k, v = _joined(sources).to(rows.dtype), _joined(theirs).to(rows.dtype)
+        outputs.append(_attend(rows, k, v, None))
         start += length
     return torch.cat(outputs)
 

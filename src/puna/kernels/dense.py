@@ -26,6 +26,13 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Te
     return F.linear(x, weight, bias)
 
 
+def embedding(ids: Tensor, weight: Tensor | Packed) -> Tensor:
+    """Rows `ids` [n] of `weight` [rows, width]: [n, width]; fp32 if packed."""
+    if isinstance(weight, Packed):
+        return packed.rows_of(weight, ids)
+    return F.embedding(ids, weight)
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`x / sqrt(mean(x²) + eps) * weight` over the last axis, computed in fp32 (1910.07467)."""
     kernels = native.for_tensors(x, weight)

@@ -1,12 +1,28 @@
-"""The projection that both halves of the model are made of: torch's module, our kernel."""
+"""The modules whose weight may be packed: torch's own, with our kernels.
+
+`pack` exchanges the parameter for a `Packed` of the same matrix; what goes in and comes out is then
+fp32, and there is nothing left to train.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from puna import kernels
+from puna.kernels import Packed
 
 
 class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         return kernels.linear(input, self.weight, self.bias)
+
+
+class Embedding(nn.Embedding):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return kernels.embedding(input, self.weight)
+
+
+def pack(module: nn.Module, weight: Packed) -> None:
+    """Gives `module`, a `Linear` or an `Embedding`, a packed weight."""
+    del module.weight
+    module.weight = weight  # type: ignore[assignment] - `kernels` takes either

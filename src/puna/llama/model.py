@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from puna import kernels
 from puna.errors import InvalidImage
+from puna.kernels import Packed
 from puna.llama.batch import Batch, ImageView, Span
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig
 from puna.llama.images import PreparedImage
-from puna.llama.linear import Linear
+from puna.llama.linear import Embedding, Linear
 from puna.llama.rope import rope_frequencies
 from puna.llama.vision import VisionEncoder, multi_modal_projector
 
@@ -94,6 +95,8 @@ class CrossAttention(nn.Module):
         """[tokens, hidden_size] to keys and values [num_key_value_heads, tokens, head_dim]."""
         k = self.k_norm(_heads(self.k_proj(features), self.head_dim))
         v = _heads(self.v_proj(features), self.head_dim)
+        if isinstance(self.k_proj.weight, Packed):
+            k, v = k.bfloat16(), v.bfloat16()  # kept as the cache beside a packed model is
         return k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
 
     def forward(self, x: Tensor, sight: Sight, order: int) -> Tensor:
@@ -151,7 +154,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.num_embeddings, config.hidden_size)
+        self.embed_tokens = Embedding(config.num_embeddings, config.hidden_size)
         self.layers = nn.ModuleList(
             CrossAttentionLayer(config, config.cross_attention_layers.index(layer))
             if layer in config.cross_attention_layers
@@ -209,7 +212,7 @@ class Llama(nn.Module):
         model has no eyes."""
         if not self.config.vision:
             raise InvalidImage("this model takes text only: send images to a vision model")
-        pixels = image.pixels.to(self.multi_modal_projector.weight.device)
+        pixels = image.pixels.to(self.model.norm.weight.device)
         tiles = self.vision_model(pixels, image.aspect_ratio_id, image.num_tiles)
         features = self.multi_modal_projector(tiles[: image.num_tiles].flatten(0, 1))
         looked = [
@@ -220,10 +223,8 @@ class Llama(nn.Module):
         return tuple(keys for keys, _ in looked), tuple(values for _, values in looked)
 
     @property
-    def _head(self) -> Tensor:
-        if self.config.tie_word_embeddings:
-            return self.model.embed_tokens.weight[: self.config.vocab_size]
-        return self.lm_head.weight
+    def _head(self) -> Tensor | Packed:
+        return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
 
 
 def sight_of(batch: Batch) -> Sight | None:
