@@ -1,4 +1,4 @@
-"""The pictures and the talk that cria-vision learns from: true, held apart, as Puna renders them."""
+"""The pictures and the talk that cria-vision learns from: true, held apart, as Puna has them."""
 
 from __future__ import annotations
 
