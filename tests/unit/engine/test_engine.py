@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,7 @@ from tests.unit.engine.toy import (
     toy_engine,
 )
 
-slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def greedy(max_tokens: int = 5, **fields: object) -> SamplingParams:
@@ -145,6 +146,22 @@ def test_cancelling_frees_everything_and_leaves_the_others_alone(
             assert listener.tokens == expected(*request)
     assert engine.pages.held == 0
     assert not any(kept.refs for kept in engine.images._kept.values())
+
+
+def test_who_cancels_while_a_step_runs_hears_no_more_of_it() -> None:
+    engine, model = toy_engine()
+    heard, forward = Listener(), model.forward
+    sequence = engine.submit(text(4), greedy(20), heard)
+    engine.step()
+
+    def impatient(*arguments: Any) -> Any:
+        engine.cancel(sequence)
+        return forward(*arguments)
+
+    model.forward = impatient
+    run(engine)
+    assert len(heard.outcomes) == 1
+    assert engine.pages.held == 0
 
 
 def test_a_repeated_prompt_is_computed_once_but_for_its_last_page() -> None:
@@ -499,6 +516,7 @@ def test_a_fault_of_the_engine_itself_is_told_and_survived() -> None:
     def faulty() -> object:
         if broken:
             broken.clear()
+            engine.pages.allocate()  # a page that nobody will ever release
             raise AssertionError("the books are wrong")
         return plan()
 
@@ -524,6 +542,7 @@ def test_a_fault_of_the_engine_itself_is_told_and_survived() -> None:
         assert tokens == expected(text(5), greedy())
     finally:
         engine.close()
+    assert engine.pages.held == 0
 
 
 def test_a_hundred_random_requests_from_many_threads_are_all_answered_right() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puna.engine.memory import MemoryPlan, free_memory, plan_memory
@@ -89,6 +89,7 @@ def test_what_cannot_fit_is_refused_with_both_numbers_and_what_would(
     assert "\n" not in str(caught.value)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     free=st.integers(0, 200 * GB),
     kv_memory=st.none() | st.integers(1, 50 * GB),

@@ -98,6 +98,12 @@ def test_a_nucleus_is_exact_however_many_floors_it_takes(
         assert token(sample(logits, [row])[0]) == naive(logits[0].tolist(), row)
 
 
+def test_a_nucleus_that_is_reached_exactly_takes_no_token_more() -> None:
+    row = SamplingParams(1, temperature=1.0, top_p=0.5)
+    drawn = {token(sample(torch.zeros(1, 2), [Row(row, seed, {}, 0)])[0]) for seed in range(40)}
+    assert drawn == {0}
+
+
 def test_greedy_takes_the_lowest_id_of_those_that_tie() -> None:
     logits = torch.zeros(2, 300)
     logits[:, [7, 130, 250]] = 5.0
