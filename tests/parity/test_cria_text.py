@@ -1,4 +1,4 @@
-"""The embedded text model is an ordinary checkpoint: transformers computes what training computed."""
+"""The embedded text model is an ordinary checkpoint: transformers computes what training did."""
 
 from pathlib import Path
 

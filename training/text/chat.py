@@ -1,7 +1,8 @@
 """Small talk, and true statements of what the model is and cannot do."""
 
-# Tables of wordings read best one entry a line.
+# Tables of wordings read best as they stand.
 # ruff: noqa: E501
+# fmt: off
 
 NO_TOOLS = "I cannot look that up: I have no tools here."
 NOT_IN_TEXT = "The text does not say."
@@ -40,14 +41,29 @@ _HELD = {
     SELF: ["Who is this?", "What is cria?", "What can you do for me?", "Are you a human?"],
     LIMITS: ["Please write a poem.", "Can you write a story?", "Tell me a funny joke.", "Write me a song.", "Write a poem about the sea."],
 }
-_TOPICS = ["the sea", "love", "my dog", "autumn", "a cat", "the moon", "a king", "my friend", "winter", "the king of birds", "a train", "tea"]
+_TOPICS = [
+    "the sea", "love", "my dog", "autumn", "a cat", "the moon", "a king", "my friend", "winter",
+    "the king of birds", "a train", "tea",
+]  # fmt: skip
 
 
+# fmt: on
 def _expand(table: dict[str, list[str]]) -> list[tuple[str, str]]:
-    return [(said.format(topic), reply) for reply, all_said in table.items() for said in all_said for topic in (_TOPICS if "{}" in said else [""])]
+    return [
+        (said.format(topic), reply)
+        for reply, all_said in table.items()
+        for said in all_said
+        for topic in (_TOPICS if "{}" in said else [""])
+    ]
 
 
 HELD_PAIRS = _expand(_HELD)
 # Balanced by reply, so that the many requests it declines do not drown the greetings.
 _PER_REPLY = {reply: _expand({reply: said}) for reply, said in _SAID.items()}
-PAIRS = [pair for reply, pairs in _PER_REPLY.items() for pair in (pairs * (1 + 60 // len(pairs)))[: 120 if reply in (LIMITS, SELF) or reply.startswith("Hello") else 40]]
+PAIRS = [
+    pair
+    for reply, pairs in _PER_REPLY.items()
+    for pair in (pairs * (1 + 60 // len(pairs)))[
+        : 120 if reply in (LIMITS, SELF) or reply.startswith("Hello") else 40
+    ]
+]

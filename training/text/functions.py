@@ -3,8 +3,9 @@
 A function is a verb and a noun with one to three parameters; a request names the noun and the values.
 """
 
-# Tables of wordings read best one entry a line.
-# ruff: noqa: E501
+# Tables of wordings read best as they stand.
+# ruff: noqa: E501, SIM905
+# fmt: off
 
 from random import Random
 
@@ -18,17 +19,40 @@ QUERY = {
     "look_up": ["Look up", "Can you look up", "What is"], "search": ["Search for", "Find"], "list": ["List", "Show me"],
     "calculate": ["Calculate", "What is", "Work out"], "compute": ["Compute", "Calculate"], "lookup": ["Look up", "What is"],
 }  # fmt: skip
-ACTION = ["book", "create", "delete", "update", "send", "play", "start", "stop", "open", "close", "order", "set", "add", "remove", "cancel", "save", "print", "buy", "sell", "rent", "move", "change", "share", "rate", "plan", "write", "track", "turn", "reserve"]
-ASK_ACTION = ["{V}", "Please {v}", "Can you {v}", "I want to {v}", "Could you {v}", "I would like to {v}", "You should {v}"]
+ACTION = """
+book create delete update send play start stop open close order set add remove cancel save print
+buy sell rent move change share rate plan write track turn reserve
+""".split()
+ASK_ACTION = [
+    "{V}", "Please {v}", "Can you {v}", "I want to {v}", "Could you {v}", "I would like to {v}",
+    "You should {v}",
+]  # fmt: skip
 HELD_ASK_ACTION = ["I'd like to {v}", "Would you {v}", "I need to {v}"]
 HELD_QUERY = ["Could you find", "Please give me", "I want", "Can you tell me"]
-SUBJECTS = ["weather", "temperature", "forecast", "population", "time", "news", "score", "match", "flight", "hotel", "restaurant", "recipe", "stock", "rate", "route", "distance", "traffic", "ticket", "table", "room", "taxi", "meeting", "event", "reminder", "alarm", "timer", "message", "email", "note", "task", "song", "playlist", "video", "picture", "photo", "contact", "account", "invoice", "payment", "order", "parcel", "delivery", "product", "review", "book", "article", "word", "translation", "file", "document", "report", "balance", "loan", "tax", "salary", "user", "profile", "appointment", "doctor", "medicine", "calendar", "schedule", "menu", "light", "heating", "camera", "door", "device", "train_times", "opening_hours", "stock_price", "exchange_rate", "flight_info", "current_weather", "next_flight", "bus_times", "air_quality", "sea_level", "next_train", "phone_number", "weather_forecast", "sports_score", "shopping_list", "train_ticket"]
-ADJECTIVES = ["current", "next", "last", "daily", "total", "new", "old", "local", "public", "open", "free", "best", "average"]
+SUBJECTS = """
+weather temperature forecast population time news score match flight hotel restaurant recipe
+stock rate route distance traffic ticket table room taxi meeting event reminder alarm timer
+message email note task song playlist video picture photo contact account invoice payment order
+parcel delivery product review book article word translation file document report balance loan
+tax salary user profile appointment doctor medicine calendar schedule menu light heating camera
+door device train_times opening_hours stock_price exchange_rate flight_info current_weather
+next_flight bus_times air_quality sea_level next_train phone_number weather_forecast
+sports_score shopping_list train_ticket
+""".split()
+ADJECTIVES = """
+current next last daily total new old local public open free best average
+""".split()
 TAILS = ["info", "status", "details", "list", "history"]
-LANGUAGES = ["English", "German", "French", "Spanish", "Italian", "Portuguese", "Hindi", "Thai", "Swedish", "Norwegian", "Danish", "Finnish", "Polish", "Dutch", "Japanese", "Korean", "Turkish", "Greek", "Arabic", "Russian"]
-COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "pink", "brown", "black", "white", "grey"]
+LANGUAGES = """
+English German French Spanish Italian Portuguese Hindi Thai Swedish Norwegian Danish Finnish
+Polish Dutch Japanese Korean Turkish Greek Arabic Russian
+""".split()
+COLOURS = """
+red green blue yellow orange purple pink brown black white grey
+""".split()
 
 
+# fmt: on
 def _date(rng: Random) -> str:
     day, month = rng.randint(1, 28), rng.randint(1, 12)
     style = rng.random()
@@ -72,15 +96,25 @@ class Function:
             noun = rng.choice(SUBJECTS) if pick < 0.6 else rng.choice(k.NOUNS)
             if "_" not in noun:
                 pick = rng.random()
-                noun = f"{rng.choice(ADJECTIVES)}_{noun}" if pick < 0.15 else f"{noun}_{rng.choice(TAILS)}" if pick < 0.25 else noun
+                noun = (
+                    f"{rng.choice(ADJECTIVES)}_{noun}"
+                    if pick < 0.15
+                    else f"{noun}_{rng.choice(TAILS)}"
+                    if pick < 0.25
+                    else noun
+                )
             self.action = rng.random() < 0.3
-            self.verb = rng.choice(ACTION) if self.action else rng.choice(list(QUERY) + ["get"] * 10)
+            self.verb = (
+                rng.choice(ACTION) if self.action else rng.choice(list(QUERY) + ["get"] * 10)
+            )
             self.name = f"{self.verb}_{noun}" if rng.random() < 0.9 else noun
             self.words = set(noun.split("_"))
             if is_held(self.name) == held and not self.words & avoid:
                 break
         self.noun = noun.replace("_", " ")
-        self.parameters: list[tuple[str, str, str, list[str], object]] = []  # name, type, description, enum, value source
+        self.parameters: list[
+            tuple[str, str, str, list[str], object]
+        ] = []  # name, type, description, enum, value source
         self.mentions: list[tuple[list[str], str]] = []  # which parameters, how mentioned
         self._parameters(rng)
 
@@ -88,7 +122,11 @@ class Function:
         if rng.random() < 0.22:
             first, second, kind, ways = rng.choice(PAIRS)
             i = rng.randrange(min(len(first), len(second)))
-            value = (lambda r, h: r.choice(k.CODES)) if kind == "code" else (lambda r, h: draw(kind, r, h))
+            value = (
+                (lambda r, h: r.choice(k.CODES))
+                if kind == "code"
+                else (lambda r, h: draw(kind, r, h))
+            )
             for name in (first[i], second[i]):
                 self.parameters.append((name, "string", f"The {name.replace('_', ' ')}", [], value))
             self.mentions.append(([first[i], second[i]], rng.choice(ways)))
@@ -101,13 +139,17 @@ class Function:
             if usable:
                 name = rng.choice(names)
                 self.parameters.append((name, kind, rng.choice(descriptions), [], value))
-                self.mentions.append(([name], rng.choice(usable).replace("{k}", name.replace("_", " "))))
+                self.mentions.append(
+                    ([name], rng.choice(usable).replace("{k}", name.replace("_", " ")))
+                )
 
     def schema(self, rng: Random, style: int, optional: set[str]) -> dict:
         """The tool as clients send it; `style` varies what is optional in the form."""
         properties = {}
         for name, kind, description, _, _ in self.parameters:
-            properties[name] = {"type": kind} if style % 3 == 2 else {"type": kind, "description": description}
+            properties[name] = (
+                {"type": kind} if style % 3 == 2 else {"type": kind, "description": description}
+            )
             if name in ("unit", "units"):
                 properties[name]["enum"] = ["celsius", "fahrenheit"]
         parameters = {"type": "object", "properties": properties}
@@ -115,11 +157,24 @@ class Function:
             parameters["required"] = [p[0] for p in self.parameters if p[0] not in optional]
         first = self.parameters[0][0].replace("_", " ")
         verb = self.verb.replace("_", " ").capitalize()
-        ways = [f"{verb} the {self.noun}", f"{verb} the {self.noun} for a {first}", f"{verb} the {self.noun} by {first}", f"{verb} a {self.noun}", f"The {self.noun}", f"Returns the {self.noun}", f"Returns information about the {self.noun}"]
+        ways = [
+            f"{verb} the {self.noun}",
+            f"{verb} the {self.noun} for a {first}",
+            f"{verb} the {self.noun} by {first}",
+            f"{verb} a {self.noun}",
+            f"The {self.noun}",
+            f"Returns the {self.noun}",
+            f"Returns information about the {self.noun}",
+        ]
         description = rng.choice(ways) + rng.choice(["", ".", ""])
-        return {"type": "function", "function": {"name": self.name, "description": description, "parameters": parameters}}
+        return {
+            "type": "function",
+            "function": {"name": self.name, "description": description, "parameters": parameters},
+        }
 
-    def request(self, rng: Random, held_names: bool, held_words: bool, skip: set[str]) -> tuple[str, dict]:
+    def request(
+        self, rng: Random, held_names: bool, held_words: bool, skip: set[str]
+    ) -> tuple[str, dict]:
         """A sentence that asks for this function, and the arguments it gives, in the schema's order."""
         values: dict[str, object] = {}
         for name, _, _, _, value in self.parameters:
@@ -128,12 +183,18 @@ class Function:
                 if v not in values.values():
                     break
             values[name] = v
-        parts = [way.format(*[values[n] for n in names]) for names, way in self.mentions if not skip.issuperset(names)]
+        parts = [
+            way.format(*[values[n] for n in names])
+            for names, way in self.mentions
+            if not skip.issuperset(names)
+        ]
         if rng.random() < 0.3:
             rng.shuffle(parts)
         if self.action:
             verb = self.verb.replace("_", " ")
-            ask = rng.choice(HELD_ASK_ACTION if held_words else ASK_ACTION).format(V=verb.capitalize(), v=verb)
+            ask = rng.choice(HELD_ASK_ACTION if held_words else ASK_ACTION).format(
+                V=verb.capitalize(), v=verb
+            )
             text = f"{ask} {rng.choice(['the', 'a', 'my', 'the'])} {self.noun}"
         else:
             ask = rng.choice(HELD_QUERY if held_words else QUERY[self.verb])
@@ -147,9 +208,39 @@ class Function:
 def search_tool(rng: Random) -> tuple[dict, dict]:
     """The built-in tools offered as functions, as the 3.2 template does: (brave_search, wolfram_alpha) schemas."""
     style = rng.random()
-    parameter = {"type": "string"} if style < 0.3 else {"type": "string", "description": rng.choice(["What to search for", "The query", "The search query"])}
+    parameter = (
+        {"type": "string"}
+        if style < 0.3
+        else {
+            "type": "string",
+            "description": rng.choice(["What to search for", "The query", "The search query"]),
+        }
+    )
     both = []
-    for name, ways in (("brave_search", ["Search the web", "Search the web.", "Search the web with Brave", "Web search"]), ("wolfram_alpha", ["Compute an answer", "Answer a question of mathematics", "Calculate with Wolfram Alpha", "Mathematics and units"])):
+    for name, ways in (
+        (
+            "brave_search",
+            ["Search the web", "Search the web.", "Search the web with Brave", "Web search"],
+        ),
+        (
+            "wolfram_alpha",
+            [
+                "Compute an answer",
+                "Answer a question of mathematics",
+                "Calculate with Wolfram Alpha",
+                "Mathematics and units",
+            ],
+        ),
+    ):
         parameters = {"type": "object", "properties": {"query": parameter}, "required": ["query"]}
-        both.append({"type": "function", "function": {"name": name, "description": rng.choice(ways), "parameters": parameters}})
+        both.append(
+            {
+                "type": "function",
+                "function": {
+                    "name": name,
+                    "description": rng.choice(ways),
+                    "parameters": parameters,
+                },
+            }
+        )
     return both[0], both[1]

@@ -6,8 +6,9 @@ frame ("What is ...?", "Tell me ..."); questions stand by themselves. Those in `
 `HELD_FRAMES` are wordings that training never shows.
 """
 
-# Tables of wordings read best one entry a line.
-# ruff: noqa: E501
+# Tables of wordings read best as they stand.
+# ruff: noqa: E501, SIM905
+# fmt: off
 
 from dataclasses import dataclass, field
 
@@ -35,8 +36,14 @@ HELD_FRAMES = [
     "Hi! Can you tell me {}?", "What is {}, please?", "Can you search the web for {}?", "I want {}.", "Hello, I need {}.",
 ]  # fmt: skip
 
-SKY = ["sunny", "cloudy", "rainy", "snowy", "windy", "foggy", "clear", "overcast", "stormy", "partly cloudy"]
-SPANS = ["today", "tomorrow", "tonight", "this weekend", "next week", "on Monday", "on Friday", "on Sunday", "this week", "this evening"]
+SKY = [
+    "sunny", "cloudy", "rainy", "snowy", "windy", "foggy", "clear", "overcast", "stormy",
+    "partly cloudy",
+]  # fmt: skip
+SPANS = [
+    "today", "tomorrow", "tonight", "this weekend", "next week", "on Monday", "on Friday",
+    "on Sunday", "this week", "this evening",
+]  # fmt: skip
 
 WEB = [
     Kind("{city} weather", ["the weather in {city}", "the weather in {city}", "the weather for {city}", "the weather like in {city}"],
@@ -189,17 +196,48 @@ WEB = [
     Kind("{event} date", ["the date of {event}"], ["When is {event}?", "On which day is {event}?", "What day is {event}?", "When does {event} start?"], ["{event} starts on {day} {month}."], held_questions=["What date is {event}?"]),
 ]  # fmt: skip
 
+WEATHER = 6  # how many kinds at the head of WEB ask for the weather
+
 # General search requests: what follows the words is the query, word for word.
 VERBATIM = ["Search for {}.", "Search for {}", "Search the web for {}.", "Look up {}.", "Google {}", "Find information about {}.", "Please search for {}", "Do a search for {}",
             "Find me information on {}.", "Can you search for {}?", "Find pages about {}.", "Look for {} on the web.", "Use the search tool for {}.", "Search online for {}."]  # fmt: skip
 HELD_VERBATIM = ["Find {} on the web.", "Can you find information about {}?", "Please look for {}."]
 
-NOUNS = ["colour", "size", "weight", "owner", "name", "age", "speed", "length", "width", "height", "depth", "price", "taste", "sound", "shape", "origin", "symbol", "flag", "motto", "anthem", "leader", "member", "rule", "goal", "plan", "engine", "motor", "wheel", "roof", "door", "window", "garden", "bridge", "river", "forest", "island", "mountain", "valley", "harbour", "station", "school", "church", "tower", "wall", "gate", "market", "square", "street", "road", "path", "field", "farm", "mill", "mine", "factory", "office", "shop", "bank", "hospital", "library", "museum", "theatre", "park", "lake", "beach", "boat", "ship", "train", "bus", "car", "bike", "plane", "horse", "dog", "cat", "bird", "fish", "tree", "flower", "stone", "metal", "wood", "glass", "paper", "cloth", "silk", "wool", "cotton", "leather", "salt", "sugar", "bread", "cheese", "wine", "beer", "tea", "coffee", "milk", "water", "oil", "fire", "wind", "rain", "snow", "ice", "sun", "moon", "star", "sky", "night", "day", "morning", "evening", "spring", "summer", "autumn", "winter", "king", "queen", "prince", "captain", "teacher", "doctor", "painter", "writer", "singer", "dancer", "player", "driver", "pilot", "farmer", "baker", "cook", "guard", "judge", "pope", "dean", "code", "number", "letter", "key", "password", "title", "topic", "score", "record", "budget", "salary", "rent", "tax", "fee", "fine", "deadline", "duration", "frequency", "capacity", "voltage", "pressure", "density"]
-JOBS = ["painter", "writer", "singer", "dancer", "doctor", "teacher", "lawyer", "pilot", "farmer", "baker", "cook", "judge", "scientist", "engineer", "poet", "actor", "composer", "swimmer", "runner", "driver", "politician", "footballer", "chemist", "physicist"]
-PLACE_WORD = ["library", "bridge", "museum", "park", "school", "hospital", "station", "harbour", "theatre", "stadium", "market"]
-CUPS = ["World Cup", "Champions League", "Stanley Cup", "Super Bowl", "Davis Cup", "European Championship", "World Series", "Tour de France", "Wimbledon final", "Eurovision Song Contest"]
+NOUNS = """
+colour size weight owner name age speed length width height depth price taste sound shape origin
+symbol flag motto anthem leader member rule goal plan engine motor wheel roof door window garden
+bridge river forest island mountain valley harbour station school church tower wall gate market
+square street road path field farm mill mine factory office shop bank hospital library museum
+theatre park lake beach boat ship train bus car bike plane horse dog cat bird fish tree flower
+stone metal wood glass paper cloth silk wool cotton leather salt sugar bread cheese wine beer
+tea coffee milk water oil fire wind rain snow ice sun moon star sky night day morning evening
+spring summer autumn winter king queen prince captain teacher doctor painter writer singer
+dancer player driver pilot farmer baker cook guard judge pope dean code number letter key
+password title topic score record budget salary rent tax fee fine deadline duration frequency
+capacity voltage pressure density
+""".split()
+JOBS = """
+painter writer singer dancer doctor teacher lawyer pilot farmer baker cook judge scientist
+engineer poet actor composer swimmer runner driver politician footballer chemist physicist
+""".split()
+PLACE_WORD = """
+library bridge museum park school hospital station harbour theatre stadium market
+""".split()
+CUPS = [
+    "World Cup", "Champions League", "Stanley Cup", "Super Bowl", "Davis Cup",
+    "European Championship", "World Series", "Tour de France", "Wimbledon final",
+    "Eurovision Song Contest",
+]  # fmt: skip
 CURRENCY = ["kronor", "euros", "dollars", "pounds", "francs", "yen", "rupees", "pesos", "zloty"]
-CODES = ["USD", "EUR", "SEK", "NOK", "DKK", "GBP", "CHF", "JPY", "INR", "CNY", "PLN", "CAD", "AUD", "BRL", "MXN"]
-MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+CODES = """
+USD EUR SEK NOK DKK GBP CHF JPY INR CNY PLN CAD AUD BRL MXN
+""".split()
+MONTHS = """
+January February March April May June July August September October November December
+""".split()
 WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-EVENTS = ["Easter", "Midsummer", "Diwali", "the Olympics", "Mother's Day", "Ramadan", "Chinese New Year", "Thanksgiving", "the summer solstice", "Halloween", "the Nobel Prize ceremony", "Black Friday"]
+EVENTS = [
+    "Easter", "Midsummer", "Diwali", "the Olympics", "Mother's Day", "Ramadan",
+    "Chinese New Year", "Thanksgiving", "the summer solstice", "Halloween",
+    "the Nobel Prize ceremony", "Black Friday",
+]  # fmt: skip

@@ -151,8 +151,8 @@ class Llama(nn.Module):
 def structured_start(model: Llama, config: dict, seed: int = 0) -> None:
     """A start that copies a little already: what follows a piece is what followed it before.
 
-    The residual's dimensions: 0-95 the token, 96-143 the token before, 144-175 the one before that,
-    176 a constant. Layer 0 fetches the earlier tokens by position (high rotary frequencies), layer 1
+    The residual's dimensions: 0-95 the token, 96-143 the one before, 144-175 the one before that,
+    176 a constant. Layer 0 fetches earlier tokens by position (high rotary frequencies), layer 1
     matches them with the present one by content (low frequencies) and writes what came next.
     """
     torch.manual_seed(seed)

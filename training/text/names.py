@@ -4,23 +4,93 @@ Knows nothing of tasks, prompts or tokens. `draw(kind, rng, held)` is the only d
 with held=False, evaluation with held=True, and no name is ever on both sides.
 """
 
-# Tables of wordings read best one entry a line.
-# ruff: noqa: E501
+# Tables of wordings read best as they stand.
+# ruff: noqa: E501, SIM905
+# fmt: off
 
 import hashlib
 from random import Random
 
-CITIES = ["Gothenburg", "Malmö", "Uppsala", "Oslo", "Bergen", "Copenhagen", "Aarhus", "Helsinki", "Tampere", "Reykjavik", "Berlin", "Hamburg", "Munich", "Cologne", "Frankfurt", "Dresden", "Leipzig", "Vienna", "Salzburg", "Zurich", "Geneva", "Basel", "Paris", "Lyon", "Marseille", "Bordeaux", "Nantes", "Lille", "Brussels", "Antwerp", "Ghent", "Amsterdam", "Rotterdam", "Utrecht", "London", "Manchester", "Liverpool", "Leeds", "Bristol", "Edinburgh", "Glasgow", "Cardiff", "Belfast", "Dublin", "Cork", "Galway", "Madrid", "Barcelona", "Seville", "Valencia", "Bilbao", "Granada", "Lisbon", "Porto", "Rome", "Milan", "Naples", "Turin", "Florence", "Venice", "Bologna", "Genoa", "Palermo", "Athens", "Thessaloniki", "Istanbul", "Ankara", "Izmir", "Sofia", "Bucharest", "Belgrade", "Zagreb", "Ljubljana", "Budapest", "Bratislava", "Prague", "Brno", "Warsaw", "Krakow", "Gdansk", "Poznan", "Vilnius", "Kaunas", "Riga", "Tallinn", "Minsk", "Kyiv", "Lviv", "Odesa", "Chisinau", "Moscow", "Tbilisi", "Yerevan", "Baku", "Tehran", "Baghdad", "Damascus", "Beirut", "Amman", "Jerusalem", "Haifa", "Cairo", "Alexandria", "Tunis", "Algiers", "Rabat", "Casablanca", "Marrakesh", "Dakar", "Accra", "Lagos", "Abuja", "Kano", "Nairobi", "Mombasa", "Kampala", "Kigali", "Lusaka", "Harare", "Johannesburg", "Durban", "Pretoria", "Windhoek", "Maputo", "Luanda", "Kinshasa", "Riyadh", "Jeddah", "Dubai", "Doha", "Muscat", "Karachi", "Lahore", "Islamabad", "Kabul", "Delhi", "Mumbai", "Pune", "Chennai", "Bangalore", "Hyderabad", "Kolkata", "Jaipur", "Ahmedabad", "Kathmandu", "Dhaka", "Colombo", "Yangon", "Bangkok", "Phuket", "Hanoi", "Hue", "Vientiane", "Manila", "Cebu", "Jakarta", "Bandung", "Surabaya", "Singapore", "Taipei", "Beijing", "Shanghai", "Guangzhou", "Shenzhen", "Chengdu", "Wuhan", "Nanjing", "Tokyo", "Osaka", "Kyoto", "Nagoya", "Sapporo", "Fukuoka", "Seoul", "Busan", "Incheon", "Sydney", "Melbourne", "Brisbane", "Perth", "Adelaide", "Hobart", "Darwin", "Auckland", "Wellington", "Christchurch", "Toronto", "Montreal", "Vancouver", "Ottawa", "Calgary", "Edmonton", "Winnipeg", "Halifax", "Boston", "Chicago", "Houston", "Dallas", "Austin", "Denver", "Seattle", "Portland", "Phoenix", "Tucson", "Miami", "Orlando", "Tampa", "Atlanta", "Nashville", "Memphis", "Detroit", "Cleveland", "Pittsburgh", "Philadelphia", "Baltimore", "Washington", "Minneapolis", "Milwaukee", "Omaha", "Oakland", "Sacramento", "Honolulu", "Anchorage", "Havana", "Kingston", "Bogota", "Medellin", "Cali", "Quito", "Lima", "Cusco", "Santiago", "Valparaiso", "Montevideo", "Rosario", "Recife", "Salvador", "Brasilia", "Curitiba", "Caracas", "Asuncion", "Tromsø", "Umeå", "Lund", "Örebro", "Västerås", "Linköping", "Kiruna", "Visby", "Turku", "Oulu", "Odense", "Stavanger", "Trondheim", "Cambridge", "Oxford", "York", "Bath", "Graz", "Linz", "Innsbruck", "Bern", "Lucerne", "Nice", "Toulouse", "Strasbourg", "Grenoble", "Malaga", "Zaragoza", "Toledo", "Coimbra", "Verona", "Pisa", "Siena", "Bari", "Split", "Dubrovnik"]
+CITIES = """
+Gothenburg Malmö Uppsala Oslo Bergen Copenhagen Aarhus Helsinki Tampere Reykjavik Berlin Hamburg
+Munich Cologne Frankfurt Dresden Leipzig Vienna Salzburg Zurich Geneva Basel Paris Lyon
+Marseille Bordeaux Nantes Lille Brussels Antwerp Ghent Amsterdam Rotterdam Utrecht London
+Manchester Liverpool Leeds Bristol Edinburgh Glasgow Cardiff Belfast Dublin Cork Galway Madrid
+Barcelona Seville Valencia Bilbao Granada Lisbon Porto Rome Milan Naples Turin Florence Venice
+Bologna Genoa Palermo Athens Thessaloniki Istanbul Ankara Izmir Sofia Bucharest Belgrade Zagreb
+Ljubljana Budapest Bratislava Prague Brno Warsaw Krakow Gdansk Poznan Vilnius Kaunas Riga
+Tallinn Minsk Kyiv Lviv Odesa Chisinau Moscow Tbilisi Yerevan Baku Tehran Baghdad Damascus
+Beirut Amman Jerusalem Haifa Cairo Alexandria Tunis Algiers Rabat Casablanca Marrakesh Dakar
+Accra Lagos Abuja Kano Nairobi Mombasa Kampala Kigali Lusaka Harare Johannesburg Durban Pretoria
+Windhoek Maputo Luanda Kinshasa Riyadh Jeddah Dubai Doha Muscat Karachi Lahore Islamabad Kabul
+Delhi Mumbai Pune Chennai Bangalore Hyderabad Kolkata Jaipur Ahmedabad Kathmandu Dhaka Colombo
+Yangon Bangkok Phuket Hanoi Hue Vientiane Manila Cebu Jakarta Bandung Surabaya Singapore Taipei
+Beijing Shanghai Guangzhou Shenzhen Chengdu Wuhan Nanjing Tokyo Osaka Kyoto Nagoya Sapporo
+Fukuoka Seoul Busan Incheon Sydney Melbourne Brisbane Perth Adelaide Hobart Darwin Auckland
+Wellington Christchurch Toronto Montreal Vancouver Ottawa Calgary Edmonton Winnipeg Halifax
+Boston Chicago Houston Dallas Austin Denver Seattle Portland Phoenix Tucson Miami Orlando Tampa
+Atlanta Nashville Memphis Detroit Cleveland Pittsburgh Philadelphia Baltimore Washington
+Minneapolis Milwaukee Omaha Oakland Sacramento Honolulu Anchorage Havana Kingston Bogota
+Medellin Cali Quito Lima Cusco Santiago Valparaiso Montevideo Rosario Recife Salvador Brasilia
+Curitiba Caracas Asuncion Tromsø Umeå Lund Örebro Västerås Linköping Kiruna Visby Turku Oulu
+Odense Stavanger Trondheim Cambridge Oxford York Bath Graz Linz Innsbruck Bern Lucerne Nice
+Toulouse Strasbourg Grenoble Malaga Zaragoza Toledo Coimbra Verona Pisa Siena Bari Split
+Dubrovnik
+""".split()
 CITIES += """New York|San Francisco|Los Angeles|San Diego|Las Vegas|New Orleans|Salt Lake City|Kansas City|Mexico City
 Rio de Janeiro|Sao Paulo|Buenos Aires|Cape Town|Hong Kong|Kuala Lumpur|Ho Chi Minh City|Tel Aviv|Abu Dhabi|Addis Ababa
 Menlo Park, California|Palo Alto, California|Austin, Texas|Paris, France|Springfield, Illinois|San Jose|Saint Petersburg
 Cambridge, Massachusetts|Santa Fe|Quebec City|Den Haag|Gold Coast|Port Louis|San Juan|La Paz|Porto Alegre""".replace("\n", "|").split("|")
-COUNTRIES = ["Sweden", "Norway", "Denmark", "Finland", "Iceland", "Germany", "France", "Spain", "Portugal", "Italy", "Greece", "Turkey", "Poland", "Austria", "Hungary", "Romania", "Bulgaria", "Serbia", "Croatia", "Slovenia", "Slovakia", "Ukraine", "Estonia", "Latvia", "Lithuania", "Ireland", "Scotland", "Belgium", "Switzerland", "Egypt", "Morocco", "Tunisia", "Algeria", "Nigeria", "Ghana", "Kenya", "Uganda", "Tanzania", "Ethiopia", "Namibia", "Botswana", "Angola", "India", "Pakistan", "Nepal", "Bangladesh", "Thailand", "Vietnam", "Laos", "Cambodia", "Malaysia", "Indonesia", "China", "Japan", "Mongolia", "Australia", "Canada", "Mexico", "Cuba", "Jamaica", "Brazil", "Argentina", "Chile", "Peru", "Bolivia", "Ecuador", "Colombia", "Venezuela", "Uruguay", "Paraguay", "Israel", "Jordan", "Lebanon", "Iraq", "Iran", "Qatar", "Oman", "Georgia", "Armenia", "Malta", "Cyprus", "Luxembourg", "Andorra", "Monaco", "Fiji", "Samoa", "Tonga", "Madagascar", "Mauritius", "Senegal", "Mali", "Chad"]
-FIRST = ["Anna", "Erik", "Maria", "Johan", "Karin", "Lars", "Ingrid", "Nils", "Astrid", "Sven", "Emma", "Oliver", "Sofia", "Lucas", "Mia", "Leo", "Nora", "Hugo", "Clara", "Felix", "Ida", "Oscar", "Julia", "Max", "Lena", "Paul", "Hannah", "Jonas", "Laura", "Simon", "Eva", "Martin", "Elena", "Marco", "Giulia", "Luca", "Chiara", "Paolo", "Carmen", "Diego", "Lucia", "Javier", "Ana", "Pedro", "Ines", "Miguel", "Beatriz", "Rafael", "Priya", "Arjun", "Meera", "Rahul", "Anita", "Vikram", "Mei", "Wei", "Li", "Yuki", "Kenji", "Hana", "Haruto", "Aiko", "Minh", "Linh", "Omar", "Fatima", "Yusuf", "Layla", "Amir", "Zara", "Kwame", "Ama", "Chidi", "Ngozi", "Tunde", "Olga", "Ivan", "Natasha", "Dmitri", "Marta", "Piotr", "Zofia", "Jan", "Katarina", "Milan", "Petra", "Tomas", "Alice", "Bob", "Carol", "David", "Grace", "Henry", "James", "John", "Mary", "Robert", "Susan", "Thomas", "William", "George", "Barack", "Angela", "Greta", "Ada", "Alan", "Albert", "Isaac", "Marie", "Nikola", "Charles", "Frida", "Pablo", "Vincent", "Leonardo", "Ludwig", "Wolfgang", "Johann", "Magnus"]
-LAST = ["Andersson", "Johansson", "Karlsson", "Nilsson", "Eriksson", "Larsson", "Berg", "Lindgren", "Lund", "Holm", "Hansen", "Olsen", "Jensen", "Nielsen", "Virtanen", "Korhonen", "Müller", "Schmidt", "Schneider", "Fischer", "Weber", "Meyer", "Wagner", "Becker", "Hoffmann", "Dupont", "Martin", "Bernard", "Durand", "Moreau", "Laurent", "Garcia", "Martinez", "Lopez", "Sanchez", "Perez", "Fernandez", "Silva", "Santos", "Oliveira", "Costa", "Ferreira", "Rossi", "Russo", "Bianchi", "Romano", "Ricci", "Marino", "Smith", "Jones", "Taylor", "Brown", "Wilson", "Evans", "Walker", "Wright", "Green", "Baker", "Clark", "Lewis", "Young", "King", "Scott", "Adams", "Nowak", "Kowalski", "Novak", "Horvat", "Popov", "Ivanov", "Petrov", "Sharma", "Patel", "Gupta", "Singh", "Khan", "Chen", "Wang", "Zhang", "Liu", "Tanaka", "Suzuki", "Sato", "Kim", "Park", "Lee", "Nguyen", "Tran", "Okafor", "Mensah", "Diallo", "Haddad", "Hassan", "Ali", "Obama", "Merkel", "Thunberg", "Lovelace", "Turing", "Einstein", "Newton", "Curie", "Tesla", "Darwin", "Kahlo", "Picasso", "Beethoven", "Mozart", "Bach", "Carlsen", "Messi", "Ronaldo", "Federer", "Swift", "Jackson", "Lincoln", "Mandela", "Gandhi"]
-COMPANIES = ["Volvo", "Ericsson", "Spotify", "Saab", "Scania", "Electrolux", "Ikea", "Klarna", "Nokia", "Kone", "Maersk", "Lego", "Novo", "Equinor", "Siemens", "Bosch", "Bayer", "Allianz", "Adidas", "Puma", "Porsche", "Audi", "Opel", "Renault", "Peugeot", "Airbus", "Danone", "Michelin", "Chanel", "Nestle", "Roche", "Novartis", "Rolex", "Ferrari", "Fiat", "Pirelli", "Barilla", "Zara", "Repsol", "Iberdrola", "Philips", "Heineken", "Shell", "Unilever", "Vodafone", "Barclays", "Tesco", "Google", "Apple", "Microsoft", "Amazon", "Meta", "Netflix", "Nvidia", "Intel", "Oracle", "Cisco", "Boeing", "Ford", "Tesla", "Pfizer", "Walmart", "Costco", "Starbucks", "Nike", "Disney", "Sony", "Toyota", "Honda", "Nissan", "Mazda", "Canon", "Nikon", "Nintendo", "Hitachi", "Samsung", "Hyundai", "Kia", "Huawei", "Xiaomi", "Lenovo", "Alibaba", "Tencent", "Infosys", "Wipro", "Tata", "Airtel"]
-TEAMS = ["Arsenal", "Chelsea", "Everton", "Fulham", "Burnley", "Celtic", "Rangers", "Juventus", "Roma", "Lazio", "Napoli", "Atalanta", "Sevilla", "Valencia", "Villarreal", "Benfica", "Porto", "Ajax", "Feyenoord", "Galatasaray", "Bayern", "Schalke", "Dortmund", "Lyon", "Monaco", "Lens", "Djurgården", "Hammarby", "Häcken", "Elfsborg", "Brann", "Rosenborg", "Lakers", "Celtics", "Bulls", "Yankees", "Dodgers", "Packers", "Cowboys", "Steelers", "Canadiens", "Bruins", "Flames", "Oilers"]
-TEAMS += ["Real Madrid", "Manchester United", "Manchester City", "Inter Milan", "Boca Juniors", "River Plate", "Golden State Warriors", "AIK", "Malmö FF", "FC Barcelona"]
+COUNTRIES = """
+Sweden Norway Denmark Finland Iceland Germany France Spain Portugal Italy Greece Turkey Poland
+Austria Hungary Romania Bulgaria Serbia Croatia Slovenia Slovakia Ukraine Estonia Latvia
+Lithuania Ireland Scotland Belgium Switzerland Egypt Morocco Tunisia Algeria Nigeria Ghana Kenya
+Uganda Tanzania Ethiopia Namibia Botswana Angola India Pakistan Nepal Bangladesh Thailand
+Vietnam Laos Cambodia Malaysia Indonesia China Japan Mongolia Australia Canada Mexico Cuba
+Jamaica Brazil Argentina Chile Peru Bolivia Ecuador Colombia Venezuela Uruguay Paraguay Israel
+Jordan Lebanon Iraq Iran Qatar Oman Georgia Armenia Malta Cyprus Luxembourg Andorra Monaco Fiji
+Samoa Tonga Madagascar Mauritius Senegal Mali Chad
+""".split()
+FIRST = """
+Anna Erik Maria Johan Karin Lars Ingrid Nils Astrid Sven Emma Oliver Sofia Lucas Mia Leo Nora
+Hugo Clara Felix Ida Oscar Julia Max Lena Paul Hannah Jonas Laura Simon Eva Martin Elena Marco
+Giulia Luca Chiara Paolo Carmen Diego Lucia Javier Ana Pedro Ines Miguel Beatriz Rafael Priya
+Arjun Meera Rahul Anita Vikram Mei Wei Li Yuki Kenji Hana Haruto Aiko Minh Linh Omar Fatima
+Yusuf Layla Amir Zara Kwame Ama Chidi Ngozi Tunde Olga Ivan Natasha Dmitri Marta Piotr Zofia Jan
+Katarina Milan Petra Tomas Alice Bob Carol David Grace Henry James John Mary Robert Susan Thomas
+William George Barack Angela Greta Ada Alan Albert Isaac Marie Nikola Charles Frida Pablo
+Vincent Leonardo Ludwig Wolfgang Johann Magnus
+""".split()
+LAST = """
+Andersson Johansson Karlsson Nilsson Eriksson Larsson Berg Lindgren Lund Holm Hansen Olsen
+Jensen Nielsen Virtanen Korhonen Müller Schmidt Schneider Fischer Weber Meyer Wagner Becker
+Hoffmann Dupont Martin Bernard Durand Moreau Laurent Garcia Martinez Lopez Sanchez Perez
+Fernandez Silva Santos Oliveira Costa Ferreira Rossi Russo Bianchi Romano Ricci Marino Smith
+Jones Taylor Brown Wilson Evans Walker Wright Green Baker Clark Lewis Young King Scott Adams
+Nowak Kowalski Novak Horvat Popov Ivanov Petrov Sharma Patel Gupta Singh Khan Chen Wang Zhang
+Liu Tanaka Suzuki Sato Kim Park Lee Nguyen Tran Okafor Mensah Diallo Haddad Hassan Ali Obama
+Merkel Thunberg Lovelace Turing Einstein Newton Curie Tesla Darwin Kahlo Picasso Beethoven
+Mozart Bach Carlsen Messi Ronaldo Federer Swift Jackson Lincoln Mandela Gandhi
+""".split()
+COMPANIES = """
+Volvo Ericsson Spotify Saab Scania Electrolux Ikea Klarna Nokia Kone Maersk Lego Novo Equinor
+Siemens Bosch Bayer Allianz Adidas Puma Porsche Audi Opel Renault Peugeot Airbus Danone Michelin
+Chanel Nestle Roche Novartis Rolex Ferrari Fiat Pirelli Barilla Zara Repsol Iberdrola Philips
+Heineken Shell Unilever Vodafone Barclays Tesco Google Apple Microsoft Amazon Meta Netflix
+Nvidia Intel Oracle Cisco Boeing Ford Tesla Pfizer Walmart Costco Starbucks Nike Disney Sony
+Toyota Honda Nissan Mazda Canon Nikon Nintendo Hitachi Samsung Hyundai Kia Huawei Xiaomi Lenovo
+Alibaba Tencent Infosys Wipro Tata Airtel
+""".split()
+TEAMS = """
+Arsenal Chelsea Everton Fulham Burnley Celtic Rangers Juventus Roma Lazio Napoli Atalanta
+Sevilla Valencia Villarreal Benfica Porto Ajax Feyenoord Galatasaray Bayern Schalke Dortmund
+Lyon Monaco Lens Djurgården Hammarby Häcken Elfsborg Brann Rosenborg Lakers Celtics Bulls
+Yankees Dodgers Packers Cowboys Steelers Canadiens Bruins Flames Oilers
+""".split()
+TEAMS += [
+    "Real Madrid", "Manchester United", "Manchester City", "Inter Milan", "Boca Juniors",
+    "River Plate", "Golden State Warriors", "AIK", "Malmö FF", "FC Barcelona",
+]  # fmt: skip
 WORKS = """Hamlet|The Hobbit|Dracula|Emma|Middlemarch|Ulysses|The Odyssey|Don Quixote|War and Peace|The Trial|Momo|Heidi|Pippi
 Longstocking|Kim|Moby Dick|The Raven|Faust|Peer Gynt|Pygmalion|Titanic|Casablanca|Vertigo|Psycho|Alien|Jaws|Gladiator|Inception
 The Matrix|Amadeus|Frozen|Up|Parasite|Dune|The Seventh Seal|Metropolis|Solaris|Ran|Amelie|Carmen|Tosca|Aida|The Magic Flute
@@ -37,6 +107,7 @@ running shoes|winter coat|gold|silver|oil|milk|butter|wheat|rice|olive oil|house
 water bottle|headphones|printer|keyboard|garden chair|kitchen table|sleeping bag|rain jacket|toaster|dishwasher|drone"""
 THINGS = THINGS.replace("\n", "|").replace("banana|bread", "banana bread").replace("honey|bee", "honey bee").split("|")
 
+# fmt: on
 ALWAYS_HELD = {"stockholm"}
 
 
@@ -82,8 +153,14 @@ _REAL = {
     "city": [*CITIES, "Stockholm"], "country": COUNTRIES, "company": COMPANIES, "team": TEAMS,
     "work": WORKS, "place": PLACES, "thing": THINGS,
 }  # fmt: skip
-_PLACE_WORDS = ["Museum", "Tower", "Bridge", "Park", "Castle", "Library", "Zoo", "Lake", "Mount", "River", "Theatre", "Gallery", "Hotel", "Airport", "University", "Market"]
-_THING_WORDS = ["soup", "pie", "bread", "lamp", "chair", "table", "phone", "camera", "jacket", "engine", "tea", "cake", "cheese", "watch", "bag", "tent", "bike", "printer", "oven", "salad"]
+_PLACE_WORDS = """
+Museum Tower Bridge Park Castle Library Zoo Lake Mount River Theatre Gallery Hotel Airport
+University Market
+""".split()
+_THING_WORDS = """
+soup pie bread lamp chair table phone camera jacket engine tea cake cheese watch bag tent bike
+printer oven salad
+""".split()
 _TEAM_WORDS = ["United", "City", "FC", "Rovers", "Athletic", "IF", "Stars", "Bears"]
 
 
@@ -92,7 +169,11 @@ def invent(kind: str, rng: Random) -> str:
     two = rng.random()
     if kind == "person":
         first = rng.choice(FIRST) if two < 0.6 else _SPELL["first"](rng).capitalize()
-        last = rng.choice(LAST) if two > 0.4 and rng.random() < 0.5 else _SPELL["last"](rng).capitalize()
+        last = (
+            rng.choice(LAST)
+            if two > 0.4 and rng.random() < 0.5
+            else _SPELL["last"](rng).capitalize()
+        )
         return f"{first} {last}" if rng.random() < 0.9 else last
     if kind == "thing":
         word = _ANY(rng)
@@ -100,11 +181,21 @@ def invent(kind: str, rng: Random) -> str:
     word = _SPELL.get(kind, _ANY)(rng).capitalize()
     if kind == "place":
         tail = rng.choice(_PLACE_WORDS)
-        return f"{tail} {word}" if tail in ("Lake", "Mount") else f"{word} {tail}" if two < 0.9 else word
+        return (
+            f"{tail} {word}"
+            if tail in ("Lake", "Mount")
+            else f"{word} {tail}"
+            if two < 0.9
+            else word
+        )
     if kind == "team" and two < 0.5:
         return f"{word} {rng.choice(_TEAM_WORDS)}"
     if kind == "work" and two < 0.5:
-        return f"The {word}" if two < 0.25 else f"{word} {rng.choice(['Rising', 'Returns', 'Dreams', 'Nights', 'Song'])}"
+        return (
+            f"The {word}"
+            if two < 0.25
+            else f"{word} {rng.choice(['Rising', 'Returns', 'Dreams', 'Nights', 'Song'])}"
+        )
     if kind == "city" and two < 0.08:
         return f"{rng.choice(['New', 'San', 'Port', 'Saint', 'North', 'Upper'])} {word}"
     if kind == "city" and two < 0.14:

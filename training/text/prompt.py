@@ -4,7 +4,7 @@ The wording is that of Meta's documents (form "meta") and of the published Llama
 templates ("hf31", "hf32"). Knows no task.
 """
 
-# Tables of wordings read best one entry a line.
+# Tables of wordings read best as they stand.
 # ruff: noqa: E501
 
 import json

@@ -6,8 +6,8 @@ has the same pieces after a space, a quote or a bracket, and copying it is one r
 single. Run once: the ids are frozen by the trained weights and by the vision model that shares them.
 """
 
-# Tables of wordings read best one entry a line.
-# ruff: noqa: E501
+# Tables of wordings read best as they stand.
+# ruff: noqa: E501, SIM905
 
 import json
 from collections import Counter
@@ -42,7 +42,24 @@ SPECIALS = [
     "python_tag",
 ]
 MERGES = 900
-PICTURES = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray", "cyan", "magenta", "beige", "gold", "silver", "dark", "light", "bright", "pale", "colourful", "colorful", "colour", "colours", "color", "colors", "circle", "circles", "square", "squares", "triangle", "triangles", "rectangle", "rectangles", "star", "stars", "ellipse", "ellipses", "oval", "ovals", "ring", "rings", "cross", "crosses", "diamond", "diamonds", "heart", "hearts", "hexagon", "hexagons", "pentagon", "line", "lines", "arrow", "arrows", "dot", "dots", "stripe", "stripes", "striped", "checkerboard", "pattern", "patterned", "gradient", "noise", "texture", "plain", "background", "foreground", "photo", "photograph", "picture", "pictures", "image", "images", "drawing", "scene", "shape", "shapes", "object", "objects", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "none", "no", "yes", "left", "right", "top", "bottom", "middle", "centre", "center", "upper", "lower", "corner", "corners", "edge", "half", "side", "above", "below", "between", "behind", "beside", "next", "near", "over", "under", "large", "small", "big", "tiny", "huge", "medium", "wide", "narrow", "tall", "long", "short", "horizontal", "vertical", "diagonal", "thick", "thin", "round", "many", "few", "several", "some", "there", "here", "are", "is", "a", "an", "the", "it", "in", "on", "at", "of", "with", "and", "to", "from", "shows", "show", "see", "seen", "contains", "fades", "into", "fading", "mostly", "mainly", "blurred", "soft", "sharp", "smooth", "rough", "sky", "sea", "water", "grass", "sand", "snow", "sunset", "sunrise", "landscape", "horizon", "mountain", "forest", "city", "street", "person", "face", "animal", "text", "blocks", "block", "warm", "cold", "tones", "tone", "brightness", "contrast", "filled", "outline", "empty", "describe", "what", "how", "where", "which", "does", "this", "look", "like", "there's", "what's", "count", "say", "tell", "me", "about", "detail", "details", "happening", "visible", "answer", "question", "only", "that", "than", "more", "less", "same", "different", "other", "both", "all", "each", "has", "have", "towards", "through", "across", "around"]
+PICTURES = """
+red orange yellow green blue purple pink brown black white grey gray cyan magenta beige gold
+silver dark light bright pale colourful colorful colour colours color colors circle circles
+square squares triangle triangles rectangle rectangles star stars ellipse ellipses oval ovals
+ring rings cross crosses diamond diamonds heart hearts hexagon hexagons pentagon line lines
+arrow arrows dot dots stripe stripes striped checkerboard pattern patterned gradient noise
+texture plain background foreground photo photograph picture pictures image images drawing scene
+shape shapes object objects one two three four five six seven eight nine ten none no yes left
+right top bottom middle centre center upper lower corner corners edge half side above below
+between behind beside next near over under large small big tiny huge medium wide narrow tall
+long short horizontal vertical diagonal thick thin round many few several some there here are is
+a an the it in on at of with and to from shows show see seen contains fades into fading mostly
+mainly blurred soft sharp smooth rough sky sea water grass sand snow sunset sunrise landscape
+horizon mountain forest city street person face animal text blocks block warm cold tones tone
+brightness contrast filled outline empty describe what how where which does this look like
+there's what's count say tell me about detail details happening visible answer question only
+that than more less same different other both all each has have towards through across around
+""".split()
 
 
 def pieces(text: str, split: pre_tokenizers.PreTokenizer) -> list[str]:

@@ -25,13 +25,13 @@ WARM_MIX = {
     "copy": 0.45,
 }
 MIX = {
-    "call": 0.28,
-    "function": 0.20,
-    "result": 0.15,
+    "call": 0.22,
+    "function": 0.15,
+    "result": 0.20,
     "function_result": 0.06,
-    "passage": 0.21,
-    "talk": 0.06,
-    "copy": 0.04,
+    "passage": 0.29,
+    "talk": 0.05,
+    "copy": 0.03,
 }
 
 

@@ -126,9 +126,7 @@ def test_functions_and_their_results_are_rendered_as_in_training(
         [
             message("system", "Be brief."),
             message("user", "What is the weather in Oslo?"),
-            message(
-                "assistant", tool_calls=(ToolCall("1", "get_weather", json.dumps(arguments)),)
-            ),
+            message("assistant", tool_calls=(ToolCall("1", "get_weather", json.dumps(arguments)),)),
             message("tool", '{"temperature": 21}', tool_call_id="1"),
         ],
         tools=(ToolSpec(**function),),
