@@ -233,6 +233,25 @@ async def test_every_stream_ends_with_finished_exactly_once(text_model: LocalMod
     assert (end.reason, end.usage.completion_tokens) == ("length", 1)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"dtype": "float32"}, {"dtype": "bfloat16"}, {"quantize": "int8"}]
+)
+def test_encoded_images_take_the_memory_that_was_planned_for_them(
+    folders: dict[str, Path], fields: dict[str, Any]
+) -> None:
+    model = LocalModel.load(folders["vision"], SETTINGS.model_copy(update=fields))
+    asked = ask(message("user", picture("red"), picture("blue", (30, 90)), "Compare them."))
+    try:
+        asyncio.run(whole(model, asked))
+        kept = list(model._engine.images._kept.values())
+        assert len(kept) == 2
+        for image in kept:
+            keys, values = image.value
+            assert sum(tensor.nbytes for tensor in (*keys, *values)) == image.nbytes
+    finally:
+        model.close()
+
+
 def test_one_model_serves_several_event_loops(text_model: LocalModel) -> None:
     import threading
 
