@@ -10,6 +10,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast, get_args
 
@@ -226,12 +227,29 @@ class LoopThread:
         self._stop: Callable[[], object] | None = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`; Ctrl-C cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        """The result of `work`. Ctrl-C cancels it, and is raised once it has ended."""
+        loop = self._running_loop()
+        result: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def begin() -> None:
+            task = loop.create_task(work)
+            task.add_done_callback(lambda ended: _hand_over(ended, result))
+            tasks.append(task)
+
+        def cancel() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:  # Ctrl-C came before it could begin.
+                work.close()
+                result.cancel()
+
         try:
-            return future.result()
+            loop.call_soon_threadsafe(begin)
+            return result.result()
         except BaseException:
-            future.cancel()
+            loop.call_soon_threadsafe(cancel)
+            wait([result])
             raise
 
     def iterate(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -263,6 +281,15 @@ class LoopThread:
                 self._stop = weakref.finalize(self, _stop, loop)
                 threading.Thread(target=_run, args=(loop,), name="puna-api", daemon=True).start()
             return self._loop
+
+
+def _hand_over(ended: asyncio.Task[T], result: Future[T]) -> None:
+    if ended.cancelled():
+        result.set_exception(asyncio.CancelledError())
+    elif (error := ended.exception()) is not None:
+        result.set_exception(error)
+    else:
+        result.set_result(ended.result())
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

@@ -100,6 +100,8 @@ def locate(name: str, settings: Settings) -> Path:
         return path
     if _looks_like_path(name):
         raise CheckpointError(f"{name}: there is no such file or folder")
+    if settings.models_dir is not None and (settings.models_dir / name).exists():
+        return settings.models_dir / name
     repository = repository_of(name)
     found = find_on_disk(name, settings)
     if found is not None:
@@ -116,7 +118,7 @@ def find_on_disk(name: str, settings: Settings) -> Path | None:
     """The folder of a model of the catalog or the hub: in `models_dir`, or in the hub's cache."""
     repository = repository_of(name)
     if settings.models_dir is not None:
-        for place in (name, repository, repository.rpartition("/")[2]):
+        for place in (repository, repository.rpartition("/")[2], name):
             if (settings.models_dir / place).exists():
                 return settings.models_dir / place
     return hub_of(settings).find(repository)

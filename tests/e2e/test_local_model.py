@@ -77,7 +77,7 @@ def by_hand(folder: Path, asked: ChatRequest, count: int) -> list[int]:
     checkpoint = open_checkpoint(folder)
     tokenizer, config = checkpoint.tokenizer(), checkpoint.config
     model = load_llama(checkpoint)
-    from puna.local import today
+    from puna.local.model import today
     from tests.tiny_models import PAGE_SIZE, step
 
     rendered = render_prompt(asked, tokenizer, config.prompt_family, today=today())

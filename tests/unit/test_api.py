@@ -1,6 +1,7 @@
 """`import puna`: what library users hold in their hands."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -65,6 +66,17 @@ def test_leaving_a_stream_stops_the_work() -> None:
         assert piece == "one"
         break
     assert (scripted.running, scripted.cancelled) == (0, 1)
+
+
+def test_ctrl_c_in_a_stream_stops_the_work_and_nothing_else() -> None:
+    """The signal comes while the next piece is awaited."""
+    scripted = ScriptedModel("one two three", "again", delay=0.2)
+    model = Model(scripted)
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(model.stream("x"))
+    assert (scripted.running, scripted.cancelled) == (0, 1)
+    assert model.chat("x").text == "again"
 
 
 async def test_async_programs_have_the_same() -> None:
