@@ -233,7 +233,7 @@ def test_a_model_too_large_is_refused_before_a_weight_is_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = open_checkpoint(folder)
-    monkeypatch.setattr("puna.local.free_memory", lambda device: 100_000)  # pyright: ignore
+    monkeypatch.setattr("puna.local.placement.free_memory", lambda device: 100_000)  # pyright: ignore
     read: list[str] = []
     monkeypatch.setattr(type(checkpoint), "read", lambda self, name, dtype: read.append(name))
     with pytest.raises(ModelTooLarge, match=r"0\.1 MB of memory are free"):
@@ -245,7 +245,7 @@ def test_wishes_for_memory_are_honoured(folder: Path) -> None:
     settings = Settings(kv_memory=2**20, max_context=64, dtype="bfloat16")
     model = LocalModel.load(folder, settings, name="small")
     try:
-        assert model.dtype == torch.bfloat16
+        assert model.placement.dtype == torch.bfloat16
         assert model.memory.context == 64
         assert 2**20 - model.memory.page_bytes < model.memory.kv_bytes <= 2**20
         assert answer(model, hello()).usage.completion_tokens <= 3

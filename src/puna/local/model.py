@@ -1,8 +1,8 @@
 """`LocalModel`: a checkpoint on this machine that answers. Prompt, engine and reply, joined.
 
 It knows the conversation on one side and token ids on the other, and neither how a prompt is
-written nor how ids are computed. Tokenising and decoding images happen in worker threads, the model
-in the engine's; the event loop only hands over.
+written nor how ids are computed; where the weights go is placement.py's. Tokenising and decoding
+images happen in worker threads, the model in the engine's; the event loop only hands over.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import torch
-
 from puna.chat import (
     ChatEvent,
     ChatRequest,
@@ -28,35 +26,30 @@ from puna.chat import (
     Usage,
 )
 from puna.engine.engine import Engine, EngineLimits
-from puna.engine.memory import SHARE, MemoryPlan, free_memory, gigabytes, plan_memory
+from puna.engine.memory import gigabytes
 from puna.engine.sequence import Emitted, Ended, Outcome, Prompt, SamplingParams
 from puna.errors import (
     CheckpointError,
     ContextTooLong,
     InvalidImage,
     InvalidValue,
-    StartupError,
     Unsupported,
 )
-from puna.kernels import Format, native
 from puna.llama import catalog
 from puna.llama.cache import KVCache
 from puna.llama.images import PreparedImage, prepare_image
 from puna.llama.load import load_llama
-from puna.llama.packing import packed_bytes
 from puna.llama.prompt import offered_tools, render_prompt
 from puna.llama.reply import PYTHON_TAG, ReplyParser
 from puna.llama.shapes import count_parameters
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights import Checkpoint, open_checkpoint
+from puna.local.placement import Placement, place
 from puna.settings import Settings
 
 T = TypeVar("T")
 
 logger = logging.getLogger("puna.local")
-
-# Below this many bytes in float32 a model is quick in any dtype, and best exact.
-SMALL = 2**30
 
 
 def today() -> date:
@@ -82,45 +75,30 @@ class LocalModel:
         for setting in checkpoint.generation.not_honoured:
             logger.warning("%s: %s in generation_config.json is not honoured", name, setting)
 
-        self.device = _device(settings)
-        free = free_memory(self.device)
-        self.dtype = _dtype(checkpoint, settings, self.device, free)
-        self.packing = _packing(settings, self.device, self.dtype)
-        cache_dtype = torch.bfloat16 if self.packing else self.dtype
-        self.memory = plan_memory(
-            checkpoint.config,
-            weight_bytes=_weight_bytes(checkpoint, self.dtype, self.packing),
-            itemsize=cache_dtype.itemsize,
-            free_bytes=free,
-            page_size=settings.page_size,
-            max_sequences=settings.max_sequences,
-            kv_memory=settings.kv_memory,
-            max_context=settings.max_context,
-            share=SHARE[self.device],
-        )
+        self.placement = place(checkpoint, settings)
+        self.memory = memory = self.placement.memory
         self._tokenizer = checkpoint.tokenizer()
         self._image_token = checkpoint.config.image_token_id
         self._stop_ids = frozenset({*checkpoint.config.eos_token_ids, *self._tokenizer.stop_ids})
         if checkpoint.config.vision:
             _check_image_token(checkpoint, self._tokenizer)
-        self.card = _card(checkpoint, name, self.memory, self.weights, self.device, settings)
+        self.card = _card(checkpoint, name, self.placement, settings)
 
-        model = load_llama(checkpoint, self.device, self.dtype, self.packing)
-        pages = self.memory.num_pages, self.memory.page_size
+        device, dtype = self.placement.device, self.placement.cache_dtype
         self._engine = Engine(
-            model,
-            KVCache(checkpoint.config, *pages, cache_dtype, self.device),
+            load_llama(checkpoint, device, self.placement.dtype, self.placement.packing),
+            KVCache(checkpoint.config, memory.num_pages, memory.page_size, dtype, device),
             EngineLimits(
-                context=self.memory.context,
-                num_pages=self.memory.num_pages,
-                page_size=self.memory.page_size,
-                image_memory=self.memory.image_bytes,
-                bytes_per_tile=self.memory.bytes_per_tile,
+                context=memory.context,
+                num_pages=memory.num_pages,
+                page_size=memory.page_size,
+                image_memory=memory.image_bytes,
+                bytes_per_tile=memory.bytes_per_tile,
                 max_batch_tokens=settings.max_batch_tokens,
                 max_sequences=settings.max_sequences,
                 max_queue=settings.max_queue,
             ),
-            self.device,
+            device,
         )
         self._engine.start()
 
@@ -174,11 +152,6 @@ class LocalModel:
         yield Finished(
             why, Usage(len(prompt.token_ids), generated, cached_tokens=sequence.cached_tokens or 0)
         )
-
-    @property
-    def weights(self) -> str:
-        """What the weights are kept in, in words."""
-        return self.packing if self.packing in ("int8", "int4") else _dtype_name(self.dtype)
 
     def stats(self) -> dict[str, float]:
         """Numbers for metrics, by name: what the engine counts, and the memory that it has."""
@@ -319,25 +292,17 @@ def _refuse_what_is_not_honoured(request: ChatRequest) -> None:
         )
 
 
-def _card(
-    checkpoint: Checkpoint,
-    name: str,
-    memory: MemoryPlan,
-    weights: str,
-    device: str,
-    settings: Settings,
-) -> ModelCard:
-    config = checkpoint.config
+def _card(checkpoint: Checkpoint, name: str, placement: Placement, settings: Settings) -> ModelCard:
+    config, memory = checkpoint.config, placement.memory
     kind = "text and images" if config.vision else "text"
-    known = catalog.find(name)
     return ModelCard(
         name=name,
-        publisher="meta" if known else "local",
+        publisher="meta" if catalog.find(name) else "local",
         summary=(
             f"Llama for {kind}, {_count(count_parameters(config))} parameters in "
-            f"{weights} on {device}: {gigabytes(memory.weight_bytes)} of weights, "
-            f"{gigabytes(memory.kv_bytes)} of KV memory for {memory.kv_tokens} tokens, context "
-            f"{memory.context}"
+            f"{placement.weights} on {placement.device}: {gigabytes(memory.weight_bytes)} of "
+            f"weights, {gigabytes(memory.kv_bytes)} of KV memory for {memory.kv_tokens} tokens, "
+            f"context {memory.context}"
         ),
         context_length=memory.context,
         max_output_tokens=min(settings.max_output_tokens, memory.context - 1),
@@ -352,55 +317,6 @@ def _count(parameters: int) -> str:
         if parameters >= 1e8
         else f"{parameters / 1e6:.2f} million"
     )
-
-
-def _device(settings: Settings) -> str:
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
-        raise StartupError("device is cuda, and this machine has none that torch can use: use cpu")
-    if settings.device == "auto":
-        return "cuda" if available else "cpu"
-    return settings.device
-
-
-def _dtype(checkpoint: Checkpoint, settings: Settings, device: str, free: int) -> torch.dtype:
-    """As asked for. Left to us: on a GPU as stored; on a CPU float32 for small models, and where
-    the processor is slow in bfloat16 and there is room, else bfloat16."""
-    if settings.dtype != "auto":
-        return {
-            "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
-        }[settings.dtype]  # fmt: skip
-    if device != "cpu":
-        return checkpoint.stored_dtype
-    exact = checkpoint.weight_bytes(torch.float32)
-    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    quick = wide or native.library() is not None
-    if exact <= SMALL or (exact <= free / 2 and not quick):
-        return torch.float32
-    return torch.bfloat16
-
-
-def _packing(settings: Settings, device: str, dtype: torch.dtype) -> Format | None:
-    """How the weights are packed: as asked for, and bfloat16 ones on a CPU with native kernels."""
-    if settings.quantize != "none":
-        if device != "cpu":
-            raise StartupError(
-                f"quantize is {settings.quantize}, which works on the CPU alone so far, and the "
-                f"device is {device}: use --device cpu, or --quantize none"
-            )
-        return settings.quantize
-    packs = device == "cpu" and dtype == torch.bfloat16 and native.library() is not None
-    return "bf16" if packs else None
-
-
-def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, packing: Format | None) -> int:
-    if packing is None:
-        return checkpoint.weight_bytes(dtype)
-    return packed_bytes(checkpoint.config, packing)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _check_image_token(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

@@ -1,0 +1,105 @@
+"""Where a checkpoint goes and in what form: device, dtype, packing, memory; before it is loaded.
+
+It knows the settings and this machine. It loads nothing and answers nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from puna.engine.memory import SHARE, MemoryPlan, free_memory, plan_memory
+from puna.errors import StartupError
+from puna.kernels import Format, native
+from puna.llama.packing import packed_bytes
+from puna.llama.weights import Checkpoint
+from puna.settings import Settings
+
+# Below this many bytes in float32 a model is quick in any dtype, and best exact.
+SMALL = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`dtype` of what is computed, `cache_dtype` of keys and values; `packing` of the weights, None
+    for `dtype` as it is."""
+
+    device: str
+    dtype: torch.dtype
+    cache_dtype: torch.dtype
+    packing: Format | None
+    memory: MemoryPlan
+
+    @property
+    def weights(self) -> str:
+        """What the weights are kept in, in words."""
+        if self.packing in ("int8", "int4"):
+            return self.packing
+        return str(self.dtype).removeprefix("torch.")
+
+
+def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
+    """As `settings` say, or for the best. Raises `ModelTooLarge` and `StartupError`."""
+    device = _device(settings)
+    free = free_memory(device)
+    dtype = _dtype(checkpoint, settings, device, free)
+    packing = _packing(settings, device, dtype)
+    cache_dtype = torch.bfloat16 if packing else dtype
+    memory = plan_memory(
+        checkpoint.config,
+        weight_bytes=_weight_bytes(checkpoint, dtype, packing),
+        itemsize=cache_dtype.itemsize,
+        free_bytes=free,
+        page_size=settings.page_size,
+        max_sequences=settings.max_sequences,
+        kv_memory=settings.kv_memory,
+        max_context=settings.max_context,
+        share=SHARE[device],
+    )
+    return Placement(device, dtype, cache_dtype, packing, memory)
+
+
+def _device(settings: Settings) -> str:
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise StartupError("device is cuda, and this machine has none that torch can use: use cpu")
+    if settings.device == "auto":
+        return "cuda" if available else "cpu"
+    return settings.device
+
+
+def _dtype(checkpoint: Checkpoint, settings: Settings, device: str, free: int) -> torch.dtype:
+    """As asked for. Left to us: on a GPU as stored; on a CPU float32 for small models, and where
+    the processor is slow in bfloat16 and there is room, else bfloat16."""
+    if settings.dtype != "auto":
+        return {
+            "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
+        }[settings.dtype]  # fmt: skip
+    if device != "cpu":
+        return checkpoint.stored_dtype
+    exact = checkpoint.weight_bytes(torch.float32)
+    wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    quick = wide or native.library() is not None
+    if exact <= SMALL or (exact <= free / 2 and not quick):
+        return torch.float32
+    return torch.bfloat16
+
+
+def _packing(settings: Settings, device: str, dtype: torch.dtype) -> Format | None:
+    """How the weights are packed: as asked for, and bfloat16 ones on a CPU with native kernels."""
+    if settings.quantize != "none":
+        if device != "cpu":
+            raise StartupError(
+                f"quantize is {settings.quantize}, which works on the CPU alone so far, and the "
+                f"device is {device}: use --device cpu, or --quantize none"
+            )
+        return settings.quantize
+    packs = device == "cpu" and dtype == torch.bfloat16 and native.library() is not None
+    return "bf16" if packs else None
+
+
+def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, packing: Format | None) -> int:
+    if packing is None:
+        return checkpoint.weight_bytes(dtype)
+    return packed_bytes(checkpoint.config, packing)
