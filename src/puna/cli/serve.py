@@ -106,8 +106,8 @@ def inventory(models: Mapping[str, ChatModel]) -> list[str]:
         memory = model.memory
         lines.append(
             f"{name}: {gigabytes(memory.weight_bytes)} of weights ({model.placement.weights}, "
-            f"{model.placement.device}); {gigabytes(memory.kv_bytes)} for keys and values hold {memory.kv_tokens:,} tokens, "
-            f"{memory.context:,} of one conversation"
+            f"{model.placement.device}); {gigabytes(memory.kv_bytes)} for keys and values "
+            f"hold {memory.kv_tokens:,} tokens, {memory.context:,} of one conversation"
         )
     return lines
 
