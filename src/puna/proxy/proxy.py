@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -101,9 +102,11 @@ class Proxy:
         async with asyncio.timeout(HEAD_TIMEOUT):
             head = await reader.readuntil(b"\r\n\r\n")
         method, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
-        address = _address(rest.split(" ")[0])
-        if method != "CONNECT" or address is None:
+        if method != "CONNECT":
             return await _refuse(writer, "405 Method Not Allowed", "this proxy knows CONNECT alone")
+        address = _address(rest.split(" ")[0])
+        if address is None:
+            return await _refuse(writer, "400 Bad Request", "expected CONNECT HOST:PORT")
         host, port = address
         retired = host.lower().rstrip(".") in self._hosts
         try:
@@ -117,7 +120,7 @@ class Proxy:
                 self.answered += 1
                 await writer.start_tls(self._context)
             await _join((reader, writer), other)
-        except* ssl.SSLError as errors:
+        except* OSError as errors:  # An ssl.SSLError is one too.
             self.distrusted += retired and any(_is_distrust(error) for error in errors.exceptions)
         finally:
             await _shut(other[1])
@@ -127,13 +130,17 @@ class Proxy:
         try:
             return await asyncio.open_connection(self._target.host, self._target.port, ssl=context)
         except OSError as error:
-            raise CannotConnect(f"cannot reach Puna at {self._target}: {error}") from error
+            where = f"{self._target.host}:{self._target.port}"
+            raise CannotConnect(f"cannot reach Puna at {where}: {error}") from error
+
+
+# What goes on to the user's own proxy must not be able to end the line that it stands in.
+_ADDRESS = re.compile(r"\[?([\w.:%-]+)\]?:([1-9]\d{0,4})", re.ASCII)
 
 
 def _address(text: str) -> tuple[str, int] | None:
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    return (host, int(port)) if host and port.isascii() and port.isdigit() else None
+    found = _ADDRESS.fullmatch(text)
+    return (found[1], int(found[2])) if found and int(found[2]) < 2**16 else None
 
 
 async def _refuse(writer: asyncio.StreamWriter, status: str, reason: str) -> None:

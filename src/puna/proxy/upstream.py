@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from puna.errors import StartupError
 
+ANSWER_TIMEOUT = 60.0
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -44,7 +46,7 @@ class Route:
             if self.upstream is None or excepted(host, port, self.exceptions):
                 return await asyncio.open_connection(host, port)
             return await _through(self.upstream, host, port)
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (OSError, UnicodeError) as error:
             raise CannotConnect(f"cannot reach {host}:{port}: {error}") from error
 
 
@@ -107,11 +109,21 @@ async def _through(upstream: Upstream, host: str, port: int) -> Streams:
         head += f"Proxy-Authorization: {upstream.credentials}\r\n"
     writer.write(head.encode() + b"\r\n")
     await writer.drain()
-    status = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0].decode("latin-1")
+    status = await _status(reader)
     if status.split(" ")[1:2] != ["200"]:
         writer.close()
         raise CannotConnect(f"the proxy {upstream.host}:{upstream.port} refused {target}: {status}")
     return reader, writer
+
+
+async def _status(reader: asyncio.StreamReader) -> str:
+    """The first line of the proxy's answer."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+        return "no answer"
+    return head.split(b"\r\n", 1)[0].decode("latin-1")
 
 
 def _first(environment: Mapping[str, str], *names: str) -> str:
