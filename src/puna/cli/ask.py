@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puna.cli.options import Device, Dtype, MaxContext
+from puna.cli.options import Device, Dtype, MaxContext, Quantize
 
 if TYPE_CHECKING:
     from puna.chat import ChatEvent, Reply
@@ -42,6 +42,7 @@ def ask(
     seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     max_context: MaxContext = None,
 ) -> int:
     """Ask one question: puna ask "What is the weather in Stockholm?"
@@ -58,7 +59,9 @@ def ask(
         messages.insert(0, {"role": "system", "content": system})
     sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     sampling_from(sampling)  # Wrong values are told before a model is loaded.
-    settings = settings_from({"device": device, "dtype": dtype, "max_context": max_context})
+    settings = settings_from(
+        {"device": device, "dtype": dtype, "quantize": quantize, "max_context": max_context}
+    )
     chosen = Model(loading(model or ("cria-vision" if image else "cria-text"), settings))
     if json_output:
         return _print_json(chosen.chat(messages, **sampling))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puna.cli.options import Device, Dtype, MaxContext
+from puna.cli.options import Device, Dtype, MaxContext, Quantize
 
 if TYPE_CHECKING:
     from puna.api import Model
@@ -38,6 +38,7 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     max_context: MaxContext = None,
 ) -> int:
     """Talk to a model. Each line is a message; /help lists what else there is."""
@@ -47,7 +48,9 @@ def chat(
 
     sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     sampling_from(sampling)  # Wrong values are told before a model is loaded.
-    settings = settings_from({"device": device, "dtype": dtype, "max_context": max_context})
+    settings = settings_from(
+        {"device": device, "dtype": dtype, "quantize": quantize, "max_context": max_context}
+    )
     conversation = Conversation(Model(loading(model, settings)), system=system, sampling=sampling)
     if sys.stdin.isatty() and sys.stdout.isatty():
         with _line_editing():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puna.cli.options import Alias, Device, Dtype, KvMemory, MaxContext, aliases
+from puna.cli.options import Alias, Device, Dtype, KvMemory, MaxContext, Quantize, aliases
 
 if TYPE_CHECKING:
     from puna.chat import ChatModel
@@ -46,6 +46,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing about Puna.")] = False,
     device: Device = None,
     dtype: Dtype = None,
+    quantize: Quantize = None,
     max_context: MaxContext = None,
     kv_memory: KvMemory = None,
 ) -> int:
@@ -60,7 +61,13 @@ def run(
     from puna.proxy.upstream import route_of
     from puna.settings import environment
 
-    options = {"device": device, "dtype": dtype, "max_context": max_context, "kv_memory": kv_memory}
+    options = {
+        "device": device,
+        "dtype": dtype,
+        "quantize": quantize,
+        "max_context": max_context,
+        "kv_memory": kv_memory,
+    }
     if endpoint is not None and (model or alias or any(options.values())):
         raise typer.BadParameter(
             "--endpoint uses a Puna that runs already; what it serves is said there, so leave out "

@@ -55,6 +55,9 @@ def surroundings(
     )
     child["NODE_EXTRA_CA_CERTS"] = str(file)
 
+    # From version 24 on, Node's fetch looks at HTTPS_PROXY if it is told to.
+    child.setdefault("NODE_USE_ENV_PROXY", "1")
+
     for name in TOKENS:
         child[name] = token or child.get(name) or "puna"
     child["OPENAI_BASE_URL"] = f"{server}/v1"

@@ -76,7 +76,9 @@ def test_a_bundle_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_node_gets_our_authority_beside_its_own(tmp_path: Path) -> None:
-    assert count(made(tmp_path)["NODE_EXTRA_CA_CERTS"]) == 1
+    child = made(tmp_path)
+    assert count(child["NODE_EXTRA_CA_CERTS"]) == 1
+    assert child["NODE_USE_ENV_PROXY"] == "1"
 
 
 def test_tokens_are_filled_in_where_unset_and_kept_where_set(tmp_path: Path) -> None:
