@@ -71,10 +71,11 @@ def create_app(
         served,
         metrics,
         images=lambda: Images(
-            allow_urls=settings.allow_image_urls, max_bytes=settings.max_body_bytes
+            allow_urls=settings.allow_image_urls,
+            max_images=settings.max_images,
+            max_bytes=settings.max_body_bytes,
         ),
         max_body_bytes=settings.max_body_bytes,
-        max_images=settings.max_images,
         max_queue=settings.max_queue,
     )
 

@@ -48,7 +48,6 @@ class Completions:
         *,
         images: Callable[[], Images],
         max_body_bytes: int,
-        max_images: int,
         max_queue: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -56,7 +55,6 @@ class Completions:
         self._metrics = metrics
         self._images = images
         self._max_body_bytes = max_body_bytes
-        self._max_images = max_images
         self._max_queue = max_queue
         self._clock = clock
         self._in_flight = 0
@@ -69,10 +67,7 @@ class Completions:
             served = self._models.find(request.path_params.get("model") or body.string("model"))
             async with while_connected(receive):
                 completion = await read_completion(
-                    body,
-                    load_image=self._images().load,
-                    extras=_extras(request),
-                    max_images=self._max_images,
+                    body, load_image=self._images().load, extras=_extras(request)
                 )
                 _check_card(completion, served, self._models)
                 with self._place(completion.n - 1):

@@ -48,19 +48,23 @@ def data_url_bytes(url: str, param: str) -> bytes:
 class Images:
     """Loads the images of one request's messages.
 
-    `max_bytes` bounds what is fetched in all. `resolve` and `allowed` are there for tests.
+    `max_images` and `max_bytes` bound what is loaded and what is fetched in all. `resolve` and
+    `allowed` are there for tests.
     """
 
     def __init__(
         self,
         *,
         allow_urls: bool = False,
+        max_images: int = 16,
         max_bytes: int = 20 * 2**20,
         seconds: float = SECONDS,
         resolve: Resolve | None = None,
         allowed: Callable[[str], bool] | None = None,
     ) -> None:
         self._allow_urls = allow_urls
+        self._max_images = max_images
+        self._count = 0
         self._max_bytes = self._left = max_bytes
         self._seconds = seconds
         self._resolve = resolve or _resolve
@@ -68,6 +72,11 @@ class Images:
 
     async def load(self, url: str, param: str) -> bytes:
         """The image behind `url`; raises `InvalidImage` that names `param`."""
+        self._count += 1
+        if self._count > self._max_images:
+            raise InvalidImage(
+                f"{param}: a request may hold at most {self._max_images} images.", param=param
+            )
         scheme = url[:8].lower()
         if scheme.startswith("data:"):
             return data_url_bytes(url, param)

@@ -25,7 +25,7 @@ from puna.chat import (
     ToolChoice,
     ToolSpec,
 )
-from puna.errors import InvalidImage, InvalidValue, Unsupported
+from puna.errors import InvalidValue, Unsupported
 from puna.server.node import Node, shown
 
 MAX_CHOICES = 8
@@ -34,7 +34,8 @@ MAX_TOOLS = 128
 MAX_TOKEN_ID = 2**31 - 1
 
 LoadImage: TypeAlias = Callable[[str, str], Awaitable[bytes]]
-"""(url, name of the field) -> the bytes of the image file; raises `InvalidImage`."""
+"""(url, name of the field) -> the bytes of the image file; raises `InvalidImage`, also where it is
+one too many."""
 
 Extras: TypeAlias = Literal["error", "drop", "pass-through"]
 
@@ -80,7 +81,7 @@ class Completion:
 
 
 async def read_completion(
-    body: Node, *, load_image: LoadImage, extras: Extras = "error", max_images: int = 16
+    body: Node, *, load_image: LoadImage, extras: Extras = "error"
 ) -> Completion:
     """Raises `InvalidValue` and its kin, with the field's name in the caller's own spelling.
 
@@ -88,7 +89,7 @@ async def read_completion(
     does not do is refused in any case.
     """
     body.ignore("model", *IGNORED)
-    messages = await _messages(body, load_image, max_images)
+    messages = await _messages(body, load_image)
     tools = _tools(body)
     request = ChatRequest(
         messages=messages,
@@ -261,16 +262,14 @@ def _tool_choice(body: Node, tools: tuple[ToolSpec, ...]) -> ToolChoice:
     return choice
 
 
-async def _messages(body: Node, load_image: LoadImage, max_images: int) -> tuple[Message, ...]:
+async def _messages(body: Node, load_image: LoadImage) -> tuple[Message, ...]:
     nodes = body.required("messages", body.objects, "a list of messages")
     if not nodes:
         body.wrong("messages", "at least one message")
     messages: list[Message] = []
     known_calls: set[str] = set()
-    images = 0
     for node in nodes:
-        message = await _message(node, load_image, max_images - images)
-        images += sum(isinstance(part, Image) for part in message.content)
+        message = await _message(node, load_image)
         # A conversation comes with what other programs left on it: names, cache marks, citations.
         node.ignore_rest()
         if message.role == "tool" and message.tool_call_id not in known_calls:
@@ -280,7 +279,7 @@ async def _messages(body: Node, load_image: LoadImage, max_images: int) -> tuple
     return tuple(messages)
 
 
-async def _message(node: Node, load_image: LoadImage, images_left: int) -> Message:
+async def _message(node: Node, load_image: LoadImage) -> Message:
     roles = ("system", "developer", "user", "assistant", "tool")
     role = node.required(
         "role", lambda key: node.one_of(key, *roles), " or ".join(f'"{role}"' for role in roles)
@@ -302,7 +301,7 @@ async def _message(node: Node, load_image: LoadImage, images_left: int) -> Messa
         )
     match role:
         case "user":
-            return Message("user", await _content(node, load_image, images_left))
+            return Message("user", await _content(node, load_image))
         case "assistant":
             return Message(
                 "assistant",
@@ -351,7 +350,7 @@ def _text_part(part: Node) -> Text:
     return Text(part.required(kind, part.string, "a string"))
 
 
-async def _content(node: Node, load_image: LoadImage, images_left: int) -> tuple[Part, ...]:
+async def _content(node: Node, load_image: LoadImage) -> tuple[Part, ...]:
     value = node.raw("content")
     if isinstance(value, str):
         return (Text(value),)
@@ -363,9 +362,6 @@ async def _content(node: Node, load_image: LoadImage, images_left: int) -> tuple
         if kind == "text":
             parts.append(Text(part.required("text", part.string, "a string")))
         elif kind == "image_url":
-            if images_left <= 0:
-                raise InvalidImage(f"{part.path}: too many images in one request.", param=part.path)
-            images_left -= 1
             image = part.required("image_url", part.object, "an object with a url")
             # A hint for hosts that bill by it: how many tiles an image gets is the model's affair.
             image.one_of("detail", "auto", "low", "high")

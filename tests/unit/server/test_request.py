@@ -17,8 +17,9 @@ USER: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 
-async def read(body: dict[str, Any], **options: Any) -> Completion:
-    return await read_completion(Node(body), load_image=Images().load, **options)
+async def read(body: dict[str, Any], *, max_images: int = 16, **options: Any) -> Completion:
+    images = Images(max_images=max_images)
+    return await read_completion(Node(body), load_image=images.load, **options)
 
 
 async def read_messages(*messages: dict[str, Any]) -> tuple[Message, ...]:
@@ -123,7 +124,8 @@ async def test_one_picture_too_many_is_refused_also_across_messages() -> None:
     await read(body, max_images=4)
     error = await refused(body, max_images=3)
     assert isinstance(error, InvalidImage)
-    assert error.param == "messages[1].content[1]"
+    assert error.param == "messages[1].content[1].image_url.url"
+    assert "at most 3 images" in error.message
 
 
 @pytest.mark.parametrize(
