@@ -63,7 +63,8 @@ class Completions:
         started = time.monotonic()
         request = Request(scope, receive)
         with self._place(1):
-            body = Node(parse_json(await self._read(request)))
+            # In a thread, as all that may take long: the loop belongs to the other requests.
+            body = Node(await asyncio.to_thread(parse_json, await self._read(request)))
             served = self._models.find(request.path_params.get("model") or body.string("model"))
             async with while_connected(receive):
                 completion = await read_completion(

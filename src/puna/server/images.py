@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import ipaddress
-import re
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -23,7 +22,6 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[list[str]]]
 
 MAX_REDIRECTS = 3
 SECONDS = 20.0
-_SPACE = re.compile(r"[ \t\r\n\f]+")
 
 
 def data_url_bytes(url: str, param: str) -> bytes:
@@ -35,7 +33,7 @@ def data_url_bytes(url: str, param: str) -> bytes:
             f"{_shown(header)}.",
             param=param,
         )
-    data = _SPACE.sub("", data)
+    data = "".join(data.split())
     try:
         decoded = base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -79,7 +77,7 @@ class Images:
             )
         scheme = url[:8].lower()
         if scheme.startswith("data:"):
-            return data_url_bytes(url, param)
+            return await asyncio.to_thread(data_url_bytes, url, param)
         if not scheme.startswith(("http://", "https://")):
             raise InvalidImage(f"{param}: expected a data: URL, got {_shown(url)}.", param=param)
         if not self._allow_urls:

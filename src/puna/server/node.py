@@ -15,6 +15,9 @@ from puna.errors import InvalidValue
 
 T = TypeVar("T")
 
+# A conversation with more messages fits no Llama's context: each has five tokens at least.
+MAX_ITEMS = 2**15
+
 
 class Node:
     def __init__(self, value: dict[str, Any], path: str = "") -> None:
@@ -135,6 +138,8 @@ class Node:
         items = self.array(key)
         if items is None:
             return None
+        if len(items) > MAX_ITEMS:
+            self.wrong(key, f"a list of at most {MAX_ITEMS}")
         nodes: list[Node] = []
         for index, item in enumerate(items):
             path = f"{self.at(key)}[{index}]"

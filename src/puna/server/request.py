@@ -6,6 +6,7 @@ model will answer. What a model cannot honour it refuses itself; here nothing is
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -276,6 +277,7 @@ async def _messages(body: Node, load_image: LoadImage) -> tuple[Message, ...]:
             node.wrong("tool_call_id", "the id of a tool call in an assistant message before")
         known_calls.update(call.id for call in message.tool_calls)
         messages.append(message)
+        await asyncio.sleep(0)  # other requests go on between the messages of a long one
     return tuple(messages)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from puna.chat import ModelCard
 from puna.errors import StartupError
 from puna.scripted import ScriptedModel
-from puna.server import create_app
+from puna.server import completions, create_app, images
 from puna.settings import Settings
 
 ASK = {"messages": [{"role": "user", "content": "Hello?"}]}
@@ -128,6 +130,33 @@ async def test_extra_parameters_mean_what_the_header_says(
     assert answer.status_code == status
     if status == 400:
         assert answer.json()["error"]["param"] in ("min_p", "extra-parameters")
+
+
+# --- Large bodies
+
+
+async def test_what_may_take_long_is_not_done_in_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            threads.append(threading.get_ident())
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(completions, "parse_json", watched(completions.parse_json))
+    monkeypatch.setattr(images, "data_url_bytes", watched(images.data_url_bytes))
+    part = {"type": "image_url", "image_url": {"url": "data:;base64,aGVsbG8="}}
+    async with client() as http:
+        answer = await http.post(
+            "/chat/completions", json={"messages": [{"role": "user", "content": [part]}]}
+        )
+    assert answer.status_code == 200
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 # --- What a card excludes

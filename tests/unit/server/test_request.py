@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -91,6 +92,21 @@ async def test_a_tools_result_may_be_empty_or_in_parts(content: Any) -> None:
     )
     assert message.text == ("42" if content else "")
     assert message.tool_call_id == "1"
+
+
+async def test_other_requests_go_on_while_a_long_conversation_is_read() -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(tick())
+    await read_messages(*USER * 1000)
+    other.cancel()
+    assert ticks >= 1000
 
 
 async def test_what_openai_echoes_is_taken() -> None:
@@ -186,6 +202,8 @@ async def test_one_picture_too_many_is_refused_also_across_messages() -> None:
             '"text"',
         ),
         ([{"role": "system"}], "messages[0].content", "missing"),
+        (USER * 32_769, "messages", "at most 32768, got a list of 32769"),
+        ([{"role": "user", "content": [{}] * 32_769}], "messages[0].content", "at most 32768"),
         ([*USER, {"role": "tool", "content": "x"}], "messages[1].tool_call_id", "missing"),
         (
             [*USER, {"role": "tool", "content": "x", "tool_call_id": "z"}],
