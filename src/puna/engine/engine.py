@@ -60,7 +60,8 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A moment's numbers; from `requests` on they only grow."""
+    """A moment's numbers; from `requests` on they only grow. `cancelled`: before their end, be it
+    that nobody listened any more or that a stop string had come."""
 
     running: int
     waiting: int
@@ -145,7 +146,6 @@ class Engine:
         with self._wake:
             if self._live.pop(sequence.number, None) is not None:
                 self._cancelled.append(sequence)
-                self._withdrawn += 1
                 self._wake.notify()
 
     def stats(self) -> EngineStats:
@@ -206,7 +206,7 @@ class Engine:
         for sequence in arrived:
             self.scheduler.add(sequence)
         for sequence in cancelled:
-            self.scheduler.remove(sequence)
+            self._withdrawn += self.scheduler.remove(sequence)
 
     def _encode_images(self) -> bool:
         for encoded in range(self.limits.max_encodes):

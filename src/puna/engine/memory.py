@@ -18,6 +18,7 @@ from puna.llama.config import LlamaConfig
 # Of what is free beside the weights; the rest is for activations and for other programs.
 SHARE = {"cpu": 0.5, "cuda": 0.9}
 SHORTEST_CONTEXT = 512  # tokens; with less than that a chat model is of no use
+USUAL_LENGTH = 4096  # tokens; what most conversations stay below
 IMAGE_SHARE = 0.25  # of the KV memory of a vision model, for cross-attention keys and values
 ENOUGH_IMAGES = 16  # more are not set aside on our own account
 
@@ -60,8 +61,9 @@ def plan_memory(
     """Divides `free_bytes`. `itemsize`: bytes of a number in weights and cache.
 
     `kv_memory` (bytes) and `max_context` (tokens) are the user's wishes: honoured or refused.
-    Without them the KV memory is `share` of what is free beside the weights, but no more than
-    `max_sequences` could fill; and the context is as long as the model's, or as fits.
+    Without them the KV memory is `share` of what is free beside the weights, but no more than one
+    full context and `max_sequences` conversations of usual length take; and the context is as long
+    as the model's, or as fits.
 
     Raises `ModelTooLarge`, saying what is needed, what there is and what would fit.
     """
@@ -85,8 +87,9 @@ def plan_memory(
 
     budget = kv_memory
     if budget is None:
-        useful = max_sequences * _pages(longest, page_size) * page_bytes + ENOUGH_IMAGES * image
-        budget = min(int(left * share), useful)
+        useful = longest + max_sequences * min(longest, USUAL_LENGTH)
+        useful_bytes = _pages(useful, page_size) * page_bytes + ENOUGH_IMAGES * image
+        budget = min(int(left * share), useful_bytes)
     images = min(max(image, int(budget * IMAGE_SHARE)), ENOUGH_IMAGES * image)
     num_pages = max(0, budget - images) // page_bytes
     context = min(longest, num_pages * page_size)

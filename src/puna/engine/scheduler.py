@@ -110,13 +110,17 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         bisect.insort(self.waiting, sequence, key=lambda other: other.number)
 
-    def remove(self, sequence: Sequence) -> None:
-        """It is finished, failed or cancelled: whatever it held is free again."""
+    def remove(self, sequence: Sequence) -> bool:
+        """It is finished, failed or cancelled: whatever it held is free again. False if it was not
+        here any more."""
         if sequence in self.running:
             self.running.remove(sequence)
             self._let_go(sequence)
-        elif sequence in self.waiting:
+            return True
+        if sequence in self.waiting:
             self.waiting.remove(sequence)
+            return True
+        return False
 
     def admit(self) -> None:
         """Moves sequences from waiting to running while there is room."""

@@ -388,7 +388,10 @@ def test_a_full_queue_turns_requests_away_until_one_is_done() -> None:
     engine.cancel(numbers[0])
     engine.submit(text(3), greedy(), Listener())
     run(engine)
-    assert engine.stats().finished == 2
+    engine.cancel(numbers[1])  # too late: it is done
+    run(engine)
+    stats = engine.stats()
+    assert (stats.requests, stats.finished, stats.cancelled) == (3, 2, 1)
 
 
 def test_logits_that_are_no_numbers_end_that_request_alone() -> None:

@@ -43,9 +43,10 @@ def test_half_of_what_is_free_beside_the_weights_becomes_kv_memory() -> None:
     assert divided.kv_tokens == divided.kv_bytes // 32768  # llama.md: bytes a token
 
 
-def test_a_small_model_takes_no_more_than_it_could_ever_use() -> None:
+def test_a_small_model_takes_no_more_than_it_can_well_use() -> None:
     small = replace(LLAMA_1B, max_position_embeddings=1024)
-    assert plan(small).kv_tokens == 64 * 1024
+    assert plan(small).kv_tokens == (1 + 64) * 1024
+    assert plan(max_sequences=4).kv_tokens == 131072 + 4 * 4096
 
 
 def test_the_context_shrinks_to_what_fits_instead_of_failing() -> None:
