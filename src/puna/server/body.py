@@ -63,8 +63,8 @@ def parse_json(raw: bytes) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise _too_deep() from None
-    except ValueError as error:  # an integer beyond the interpreter's digits
-        raise InvalidValue(f"The body holds a number that is too long: {error}.") from None
+    except ValueError:  # an integer beyond the interpreter's digits
+        raise InvalidValue("The body holds an integer of thousands of digits.") from None
     if not isinstance(value, dict):
         raise InvalidValue(f"The body must be a JSON object, not {_kind(value)}.")
     body = cast("dict[str, Any]", value)

@@ -52,7 +52,7 @@ def test_any_bytes_are_an_object_or_a_refusal(raw: bytes) -> None:
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "-Infinity"),
         (b'{"a": 1e999}', "too large"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "too long"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "holds an integer of thousands of digits."),
         (b'{"a": 1, "b": 2, "a": 3}', '"a" stands twice'),
         (b'{"x": [{"a": 1, "a": 1}]}', '"a" stands twice'),
         (b'{"a": "\xff"}', "byte 7 is 0xff"),
