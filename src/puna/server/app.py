@@ -6,7 +6,7 @@ prefix: the same handlers stand behind each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -37,9 +37,10 @@ PREFIXES = (
     "/openai/v1",
     "/openai/deployments/{model:path}",
 )
+# In this order: `{model:path}` would swallow the first half of `images/embeddings`.
 NOT_SERVED = {
-    "embeddings": "Embeddings are",
     "images/embeddings": "Image embeddings are",
+    "embeddings": "Embeddings are",
     "images/generations": "Image generation is",
     "audio/transcriptions": "Transcription is",
     "audio/speech": "Speech is",
@@ -105,12 +106,6 @@ def create_app(
         name = request.path_params["id"]
         return json_response(lists.openai_model(name, served.find(name)))
 
-    async def not_served(request: Request) -> Response:
-        what = next(
-            text for tail, text in NOT_SERVED.items() if request.url.path.endswith(f"/{tail}")
-        )
-        raise NotServed(f"{what} not served here. Puna answers POST /chat/completions.")
-
     routes = [
         Route("/", landing),
         Route("/health", health),
@@ -121,7 +116,8 @@ def create_app(
     for prefix in PREFIXES:
         routes.append(Route(f"{prefix}/chat/completions", completions, methods=["POST"]))
         routes.append(Route(f"{prefix}/info", info))
-        routes += [Route(f"{prefix}/{tail}", not_served, methods=["POST"]) for tail in NOT_SERVED]
+        for tail, what in NOT_SERVED.items():
+            routes.append(Route(f"{prefix}/{tail}", _refusal(what), methods=["POST"]))
     for prefix in ("/v1", "/openai/v1"):
         routes.append(Route(f"{prefix}/models", list_models))
         routes.append(Route(f"{prefix}/models/{{id:path}}", get_model))
@@ -165,6 +161,13 @@ def create_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _refusal(what: str) -> Callable[[Request], Awaitable[Response]]:
+    async def not_served(_: Request) -> Response:
+        raise NotServed(f"{what} not served here. Puna answers POST /chat/completions.")
+
+    return not_served
 
 
 def _base_url(request: Request) -> str:

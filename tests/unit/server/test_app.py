@@ -107,6 +107,28 @@ async def test_only_a_sane_request_id_is_echoed() -> None:
             assert len(answer.headers["x-request-id"]) == 32
 
 
+# --- What is not served
+
+
+@pytest.mark.parametrize("prefix", ["", "/inference", "/v1", "/openai/deployments/cria-text"])
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [
+        ("embeddings", "Embeddings are"),
+        ("images/embeddings", "Image embeddings are"),
+        ("completions", "The older completions API is"),
+        ("responses", "The Responses API is"),
+    ],
+)
+async def test_what_is_not_served_is_called_by_its_own_name(
+    prefix: str, tail: str, told: str
+) -> None:
+    async with client() as http:
+        answer = await http.post(f"{prefix}/{tail}", json={})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"].startswith(f"{told} not served here")
+
+
 # --- extra-parameters
 
 
