@@ -27,7 +27,7 @@ def catalog(models: Models, base_url: str) -> list[dict[str, Any]]:
     """GET /catalog/models. One field of a wrong type and gh models rejects it all."""
     return [
         {
-            "id": name if "/" in name else f"{served.model.card.publisher}/{name}",
+            "id": served.qualified(name),
             "name": name,
             "registry": "puna",
             "publisher": served.model.card.publisher,
@@ -52,7 +52,7 @@ def legacy_list(models: Models) -> list[dict[str, Any]]:
     """GET /models, as the retired Azure endpoint gave it."""
     return [
         {
-            "id": name if "/" in name else f"{served.model.card.publisher}/{name}",
+            "id": served.qualified(name),
             "name": name,
             "friendly_name": name,
             "model_version": 1,

@@ -20,10 +20,9 @@ class Served:
     name: str
     model: ChatModel = field(repr=False)
 
-    @property
-    def id(self) -> str:
-        """`publisher/name`, as catalogs write it."""
-        return self.name if "/" in self.name else f"{self.model.card.publisher}/{self.name}"
+    def qualified(self, name: str) -> str:
+        """`publisher/name`, as catalogs write this model's name or alias."""
+        return name if "/" in name else f"{self.model.card.publisher}/{name}"
 
 
 class Models:
@@ -46,7 +45,7 @@ class Models:
         self._prefixes = {f"{publisher}/" for publisher in publishers | {"meta", "meta-llama"}}
         self._by_key: dict[str, Served] = {}
         for served in self.served:
-            for key in (served.name.lower(), served.id.lower()):
+            for key in (served.name.lower(), served.qualified(served.name).lower()):
                 if self._by_key.setdefault(key, served) is not served:
                     raise StartupError(
                         f"Two models answer to the name {served.name!r}: load one of them only."
@@ -60,10 +59,10 @@ class Models:
                     f"({self._listed()} is)."
                 )
             if self._lookup(alias) is not None:
-                raise StartupError(f"The alias {alias!r} is the name of a loaded model already.")
-            self.aliases[alias] = found
-        for alias, found in self.aliases.items():
-            self._by_key[alias.lower()] = found
+                raise StartupError(
+                    f"The alias {alias!r} is a loaded model's name, or another alias, already."
+                )
+            self.aliases[alias] = self._by_key[alias.lower()] = found
         self.default = self.served[0] if default is None else self.find(default)
 
     def find(self, name: str | None) -> Served:

@@ -71,6 +71,8 @@ def test_names_that_cannot_be_kept_apart_are_refused_at_the_start() -> None:
         Models({"a": model(), "meta/a": model()})
     with pytest.raises(StartupError, match="already"):
         models(aliases={"Meta/llama-3.1-8b-instruct": "cria-text"})
+    with pytest.raises(StartupError, match="already"):
+        models(aliases={"old": "cria-text", "OLD": "Llama-3.1-8B-Instruct"})
     with pytest.raises(StartupError, match=r"nowhere: 'gpt' is not loaded"):
         models(aliases={"old": "gpt"})
     with pytest.raises(StartupError, match="no model"):
