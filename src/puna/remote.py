@@ -63,7 +63,8 @@ _MAGIC = (
 class RemoteModel:
     """`endpoint` is what comes before `/chat/completions`: `http://host:8080`, `.../v1` and so on.
 
-    `model=None` lets the server choose. Raises `StartupError` on an endpoint that is no address.
+    `model=None` lets the server choose. Raises `StartupError` on an endpoint that is no address and
+    on a key that no header can carry.
     """
 
     def __init__(
@@ -78,6 +79,10 @@ class RemoteModel:
         if not re.match(r"https?://[^/\s]+", endpoint, re.IGNORECASE):
             raise StartupError(
                 f"The endpoint must begin with http:// or https://, got {endpoint!r}."
+            )
+        if api_key and not re.fullmatch(r"[\x21-\x7e]+", api_key):
+            raise StartupError(
+                "The key holds a blank or another sign that no key has: paste it anew."
             )
         self._endpoint = endpoint.rstrip("/").removesuffix("/chat/completions")
         self._model = model

@@ -271,6 +271,13 @@ def test_an_endpoint_that_is_no_address_is_refused_at_once(endpoint: str) -> Non
         RemoteModel(endpoint)
 
 
+@pytest.mark.parametrize("key", ["“quoted”", "a b", "a\nX-Header: b", "ключ"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once(key: str) -> None:
+    with pytest.raises(StartupError, match="The key") as caught:
+        RemoteModel("http://x", api_key=key)
+    assert key not in caught.value.message
+
+
 # --- Pieces
 
 
