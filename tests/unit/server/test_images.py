@@ -129,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_response(200)
                 self.end_headers()
                 self.wfile.flush()
-                self.rfile.read(1)
+                self.rfile.read(1)  # until the client goes
             case "/loop":
                 self._send(302, b"", {"Location": "/loop"})
             case "/inside":
@@ -219,6 +219,8 @@ async def test_a_slow_picture_is_given_up() -> None:
         port = silent.getsockname()[1]
         with pytest.raises(InvalidImage, match="longer than"):
             await images(seconds=0.1).load(f"http://open.example:{port}/", "p")
+    with pictures() as (port, _), pytest.raises(InvalidImage, match="longer than"):
+        await images(seconds=0.3).load(f"http://open.example:{port}/hang", "p")
 
 
 async def test_names_without_an_address_and_closed_ports_are_told_apart() -> None:
