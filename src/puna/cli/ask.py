@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puna.cli.options import Device, Dtype, MaxContext, Quantize
+from puna.cli.options import (
+    Device,
+    Dtype,
+    MaxContext,
+    MaxTokens,
+    Quantize,
+    Seed,
+    System,
+    Temperature,
+)
 
 if TYPE_CHECKING:
     from puna.chat import ChatEvent, Reply
@@ -17,7 +26,8 @@ if TYPE_CHECKING:
 
 def ask(
     question: Annotated[
-        str | None, typer.Argument(help="What to ask; text from a pipe follows it.")
+        str | None,
+        typer.Argument(help="What to ask; text from a pipe follows it.", metavar="QUESTION"),
     ] = None,
     model: Annotated[
         str | None,
@@ -25,21 +35,21 @@ def ask(
             "--model",
             "-m",
             help="Path, catalog name or http address.",
+            metavar="MODEL",
             show_default="cria-text; with an image cria-vision",
         ),
     ] = None,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="An image file; may be given again.")
+        list[Path] | None,
+        typer.Option("--image", "-i", help="An image; may be given again.", metavar="FILE"),
     ] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", "-s", help="The system message.")
-    ] = None,
+    system: System = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: text, calls, reason, usage.")
     ] = False,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens of the answer, at most.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 (always the same) to 2.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
     quantize: Quantize = None,

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from puna.cli.options import Device, Dtype, MaxContext, Quantize
+from puna.cli.options import (
+    Device,
+    Dtype,
+    MaxContext,
+    MaxTokens,
+    Quantize,
+    Seed,
+    System,
+    Temperature,
+)
 
 if TYPE_CHECKING:
     from puna.api import Model
@@ -28,14 +37,13 @@ A line that ends with \\ goes on in the next. Ctrl-C stops an answer."""
 
 def chat(
     model: Annotated[
-        str, typer.Argument(help="Path, catalog name, http address or embedded model.")
+        str,
+        typer.Argument(help="Path, catalog name, http address or embedded model.", metavar="MODEL"),
     ] = "cria-text",
-    system: Annotated[
-        str | None, typer.Option("--system", "-s", help="The system message.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 (always the same) to 2.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens of an answer, at most.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same answers.")] = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,
     quantize: Quantize = None,

@@ -36,22 +36,28 @@ def aliases(pairs: Iterable[str]) -> dict[str, str]:
 
 
 Device = Annotated[
-    str | None, typer.Option(help="Where to compute: auto, cpu or cuda.", show_default="auto")
+    str | None, typer.Option(help="Where to compute.", metavar="auto|cpu|cuda", show_default="auto")
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="auto, float32, bfloat16 or float16.", show_default="auto"),
+    typer.Option(
+        help="How exact: auto, float32, bfloat16 or float16.", metavar="DTYPE", show_default="auto"
+    ),
 ]
 Quantize = Annotated[
     str | None,
     typer.Option(
-        help="Weights in fewer bits: int8, int4 or none (CPU alone so far).", show_default="none"
+        help="Weights in fewer bits (CPU alone so far).",
+        metavar="none|int8|int4",
+        show_default="none",
     ),
 ]
 MaxContext = Annotated[
     int | None,
     typer.Option(
-        help="Tokens that prompt and answer may have together.", show_default="the model's"
+        help="Tokens that prompt and answer may have together.",
+        metavar="TOKENS",
+        show_default="the model's",
     ),
 ]
 KvMemory = Annotated[
@@ -67,3 +73,16 @@ Alias = Annotated[
     list[str] | None,
     typer.Option(help="Let NAME reach MODEL too; may be given again.", metavar="NAME=MODEL"),
 ]
+System = Annotated[
+    str | None, typer.Option("--system", "-s", help="The system message.", metavar="TEXT")
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="From 0, always the same, to 2.", metavar="NUMBER", show_default="the model's"
+    ),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Tokens of an answer, at most.", metavar="TOKENS")
+]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same answer.", metavar="NUMBER")]

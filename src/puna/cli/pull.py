@@ -8,10 +8,14 @@ import typer
 
 
 def pull(
-    name: Annotated[str, typer.Argument(help="A name from `puna models`, or OWNER/REPOSITORY.")],
+    name: Annotated[
+        str, typer.Argument(help="A name from `puna models`, or OWNER/REPOSITORY.", metavar="NAME")
+    ],
     file: Annotated[
         list[str] | None,
-        typer.Option(help="Only this file (a pattern), for GGUF; may be given again."),
+        typer.Option(
+            help="Only this file (a pattern), for GGUF; may be given again.", metavar="FILE"
+        ),
     ] = None,
 ) -> int:
     """Fetch a checkpoint into the hub's cache (HF_HOME). Begun before, it goes on.

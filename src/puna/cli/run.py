@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def run(
     command: Annotated[
-        list[str], typer.Argument(help="The program and its arguments.", metavar="-- COMMAND...")
+        list[str], typer.Argument(help="The program and its arguments.", metavar="PROGRAM")
     ],
     model: Annotated[
         list[str] | None,
@@ -29,6 +29,7 @@ def run(
             "--model",
             "-m",
             help="Path, catalog name or embedded model; may be given again.",
+            metavar="MODEL",
             show_default="cria-text and cria-vision",
         ),
     ] = None,
@@ -36,12 +37,17 @@ def run(
     endpoint: Annotated[
         str | None,
         typer.Option(
-            help="Use the Puna that runs there, like http://127.0.0.1:8080, and load nothing."
+            help="Use the Puna that runs there, like http://127.0.0.1:8080, and load nothing.",
+            metavar="URL",
         ),
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key of --endpoint; better in PUNA_API_KEY.", show_default="none"),
+        typer.Option(
+            help="The key of --endpoint; better in PUNA_API_KEY.",
+            metavar="KEY",
+            show_default="none",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing about Puna.")] = False,
     device: Device = None,
@@ -86,6 +92,8 @@ def run(
             models = stack.enter_context(opened(model or EMBEDDED, settings))
             server, token = stack.enter_context(_serving(models, wanted, settings)), None
             who = " and ".join(models)
+            if not model:
+                who += ", which are small and no chatbots (-m MODEL loads others)"
         if not quiet:
             _announce(who)
         return _run_through(command, surrounding, server, token, route)

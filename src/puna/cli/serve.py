@@ -18,18 +18,23 @@ def serve(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...",
+            metavar="MODEL",
             help="Paths (an HF or Meta folder, a GGUF file), catalog names, embedded models.",
             show_default="cria-text cria-vision",
         ),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Where to listen.", show_default="127.0.0.1")
+        str | None,
+        typer.Option(help="Where to listen.", metavar="ADDRESS", show_default="127.0.0.1"),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="0 takes any.", show_default="8080")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="0 takes any.", metavar="PORT", show_default="8080")
+    ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="Clients must send it; better in PUNA_API_KEY.", show_default="none"),
+        typer.Option(
+            help="Clients must send it; better in PUNA_API_KEY.", metavar="KEY", show_default="none"
+        ),
     ] = None,
     alias: Alias = None,
     device: Device = None,
