@@ -267,7 +267,7 @@ class Engine:
         self._failed += 1
         if not isinstance(error, PunaError):
             _log("a request failed", error)
-            error = EngineFailed(f"the request failed inside the engine ({_first_line(error)})")
+            error = EngineFailed("the request failed inside the engine: its log says why")
         self._tell(sequence, error)
         self._live.pop(sequence.number, None)
 
@@ -282,7 +282,7 @@ class Engine:
                 self._preemptions += self.scheduler.preemptions
                 self._cached += self.scheduler.cached_tokens
                 self._reset()
-                self._fail_all(f"the engine failed ({_first_line(error)})")
+                self._fail_all("the engine failed and started anew: its log says why")
 
     def _wait_for_work(self) -> bool:
         """Sleeps until something arrives; false when the engine closes."""

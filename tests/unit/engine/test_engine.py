@@ -442,7 +442,9 @@ def test_an_image_that_cannot_be_encoded_ends_its_request_alone() -> None:
     assert engine.pages.held == 0
 
 
-def test_a_sampler_that_raises_ends_its_request_alone() -> None:
+def test_a_sampler_that_raises_ends_its_request_alone_and_only_the_log_says_how(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     engine, _ = toy_engine()
     sick, sound = Listener(), Listener()
     engine.submit(text(4), greedy(logit_bias={VOCAB + 1000: 1.0}), sick)
@@ -450,6 +452,8 @@ def test_a_sampler_that_raises_ends_its_request_alone() -> None:
     run(engine)
     assert isinstance(sick.error, EngineFailed)
     assert sound.tokens == expected(text(5), greedy())
+    assert "IndexError" not in sick.error.message
+    assert "IndexError" in caplog.text
 
 
 def test_a_listener_that_raises_is_treated_as_gone() -> None:
@@ -537,6 +541,7 @@ def test_a_fault_of_the_engine_itself_is_told_and_survived() -> None:
         engine.submit(text(5), greedy(), outbox)
         assert told.wait(10)
         assert isinstance(outcomes[-1], EngineFailed)
+        assert "books" not in outcomes[-1].message
         told.clear()
         outcomes.clear()
         engine.submit(text(5), greedy(), outbox)
