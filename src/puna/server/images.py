@@ -12,6 +12,8 @@ import binascii
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeAlias
 
 import httpx2
@@ -154,7 +156,7 @@ class _PublicTransport(httpx2.AsyncBaseTransport):
         try:
             addresses = await self._resolve(url.host, port)
         except OSError:
-            raise _Refused(f"the name {url.host} has no address") from None
+            raise _Refused("its name has no address") from None
         if not addresses or not all(self._allowed(address) for address in addresses):
             raise _Refused("it leads to an address that is not public")
         request.url = url.copy_with(host=addresses[0])
@@ -166,8 +168,13 @@ class _PublicTransport(httpx2.AsyncBaseTransport):
 
 
 async def _resolve(host: str, port: int) -> list[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # A thread of its own: a slow name server must not take those that every request needs.
+    thread = ThreadPoolExecutor(1, "puna-resolve")
+    try:
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(thread, look_up)
+    finally:
+        thread.shutdown(wait=False)
     return [str(address[4][0]) for address in found]
 
 

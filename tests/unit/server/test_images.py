@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -169,7 +171,7 @@ def pictures() -> Iterator[tuple[int, list[tuple[str, str]]]]:
 
 def images(allowed: Callable[[str], bool] = lambda _: True, **fields: object) -> Images:
     async def resolve(host: str, port: int) -> list[str]:
-        if host == "gone.example":
+        if host.endswith("gone.example"):
             raise socket.gaierror
         return ["127.0.0.2" if host == "inside.example" else "127.0.0.1"]
 
@@ -221,6 +223,26 @@ async def test_a_slow_picture_is_given_up() -> None:
             await images(seconds=0.1).load(f"http://open.example:{port}/", "p")
     with pictures() as (port, _), pytest.raises(InvalidImage, match="longer than"):
         await images(seconds=0.3).load(f"http://open.example:{port}/hang", "p")
+
+
+async def test_names_are_looked_up_also_while_every_worker_is_busy() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    release = threading.Event()
+    busy = asyncio.create_task(asyncio.to_thread(release.wait))
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(InvalidImage, match="not public"):
+                await Images(allow_urls=True).load("http://127.0.0.1/", "p")
+    finally:
+        release.set()
+        await busy
+
+
+async def test_a_name_without_end_makes_no_message_without_end() -> None:
+    with pytest.raises(InvalidImage, match="has no address") as caught:
+        await images().load(f"http://{'a.' * 20_000}gone.example/", "p")
+    assert len(caught.value.message) < 300
 
 
 async def test_names_without_an_address_and_closed_ports_are_told_apart() -> None:
