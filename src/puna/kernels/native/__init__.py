@@ -69,26 +69,19 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-@functools.cache
 def library(name: str | None = None) -> ctypes.CDLL | None:
     """The kernels for `name`, or for the best instruction set there is. One thread a processor."""
-    usable = instruction_sets()
-    name = name or (usable[0] if usable else None)
-    file = _file_of(name) if name else None
-    if file is None:
-        return None
-    loaded = ctypes.CDLL(str(file))
-    for function, types in _SIGNATURES.items():
-        getattr(loaded, function).argtypes = types
-        getattr(loaded, function).restype = None
-    loaded.puna_threads(processors())
-    return loaded
+    name = name or next(iter(instruction_sets()), None)
+    opened = _open(name) if name else None
+    return opened if isinstance(opened, ctypes.CDLL) else None
 
 
 def why_not() -> str | None:
     """Why `library()` is None, in words for a person."""
-    if instruction_sets():
-        return None
+    usable = instruction_sets()
+    if usable:
+        opened = _open(usable[0])
+        return opened if isinstance(opened, str) else None
     if any(_file_of(name) for name in _NEEDS):
         return "this processor has none of " + ", ".join(name for name in _NEEDS if _file_of(name))
     return "they were not compiled: install a C++ compiler (g++), then Puna again"
@@ -99,6 +92,28 @@ def for_tensors(*tensors: Tensor) -> ctypes.CDLL | None:
     if torch.is_grad_enabled() or any(t.dtype != torch.float32 or not t.is_cpu for t in tensors):
         return None
     return library()
+
+
+@functools.cache
+def _open(name: str) -> ctypes.CDLL | str:
+    """The kernels with their threads, or why they cannot be had."""
+    file = _file_of(name)
+    if file is None:
+        return f"there are no kernels for {name}"
+    try:
+        loaded = ctypes.CDLL(str(file))
+        for function, types in _SIGNATURES.items():
+            getattr(loaded, function).argtypes = types
+            getattr(loaded, function).restype = None
+    except (OSError, AttributeError) as error:
+        return f"{file.name} does not belong to this Puna ({error}): install Puna again"
+
+    def start_threads() -> None:
+        loaded.puna_threads(processors())
+
+    start_threads()
+    os.register_at_fork(after_in_child=start_threads)  # threads do not come along
+    return loaded
 
 
 def _file_of(name: str) -> Path | None:

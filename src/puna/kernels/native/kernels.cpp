@@ -8,7 +8,7 @@
 
 namespace {
 
-std::unique_ptr<Pool> pool;
+std::atomic<Pool*> pool;
 
 enum CacheType { CACHE_FP32 = 0, CACHE_BF16 = 1 };
 
@@ -16,7 +16,8 @@ inline void narrow(float* to, float x) { *to = x; }
 inline void narrow(uint16_t* to, float x) { *to = float_to_bf16(x); }
 
 template <class T>
-void store(T* keys, T* values, const int64_t* slots, const float* k, const float* v, long rows, const Shape& s) {
+void store(
+    T* keys, T* values, const int64_t* slots, const float* k, const float* v, long rows, const Shape& s) {
     const long d = s.head_dim;
     each_row(*pool, rows, [&](long r) {
         const long page = slots[r] / PAGE, place = slots[r] % PAGE;
@@ -34,8 +35,9 @@ void store(T* keys, T* values, const int64_t* slots, const float* k, const float
 
 extern "C" {
 
-// (Re)starts the pool. Not while another call runs.
-EXPORT void puna_threads(int threads) { pool = std::make_unique<Pool>(std::max(1, threads)); }
+// To be called first, and again after a fork, which takes no threads along. A call that runs goes on
+// with the threads that it has; they sleep ever after.
+EXPORT void puna_threads(int threads) { pool = new Pool(threads); }
 
 // out [rows, n] = x [rows, k] @ w [n, k].T
 EXPORT void puna_linear(int format, const void* w, long n, long k, const float* x, long rows, float* out) {

@@ -2,12 +2,15 @@
 //
 // The caller works too. A worker spins for a few microseconds after a job, because the next one
 // follows at once while a step runs, and then sleeps: an idle engine uses no processor time.
+//
+// The threads live as long as the process, and a Pool is never destroyed: when the program ends, a
+// daemon thread of Python's may still be computing.
 #pragma once
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
-#include <vector>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -19,22 +22,16 @@ static inline void relax() { std::this_thread::yield(); }
 class Pool {
 public:
     explicit Pool(int threads) {
-        for (int i = 1; i < threads; i++) workers_.emplace_back([this] { serve(); });
-    }
-    ~Pool() {
-        {
-            std::lock_guard<std::mutex> hold(mutex_);
-            stop_ = true;
-            job_.fetch_add(1, std::memory_order_release);
+        try {
+            for (; workers_ < threads - 1; workers_++) std::thread([this] { serve(); }).detach();
+        } catch (const std::system_error&) {  // the system allows no more: those there are will do
         }
-        wake_.notify_all();
-        for (auto& worker : workers_) worker.join();
     }
-    int threads() const { return 1 + (int)workers_.size(); }
+    ~Pool() = delete;
 
     // Calls work(chunk) once for each chunk in 0..chunks-1 and returns when all are done.
     template <class Work> void run(long chunks, const Work& work) {
-        if (workers_.empty() || chunks < 2) {
+        if (!workers_ || chunks < 2) {
             for (long c = 0; c < chunks; c++) work(c);
             return;
         }
@@ -43,7 +40,7 @@ public:
         work_ = &work;
         chunks_ = chunks;
         next_.store(0, std::memory_order_relaxed);
-        busy_.store((int)workers_.size(), std::memory_order_relaxed);
+        busy_.store(workers_, std::memory_order_relaxed);
         job_.fetch_add(1, std::memory_order_seq_cst);
         if (asleep_.load(std::memory_order_seq_cst)) {
             std::lock_guard<std::mutex> hold(mutex_);
@@ -72,13 +69,12 @@ private:
                 asleep_.fetch_sub(1, std::memory_order_relaxed);
             }
             seen = job_.load(std::memory_order_acquire);
-            if (stop_) return;
             take();
             busy_.fetch_sub(1, std::memory_order_release);
         }
     }
 
-    std::vector<std::thread> workers_;
+    int workers_ = 0;
     std::mutex mutex_, caller_;
     std::condition_variable wake_;
     std::atomic<unsigned> job_{0};
@@ -87,5 +83,4 @@ private:
     void (*call_)(const void*, long) = nullptr;
     const void* work_ = nullptr;
     long chunks_ = 0;
-    bool stop_ = false;
 };
