@@ -5,6 +5,7 @@
 // of a token, several tokens). Softmax is the online one (2205.14135), over 64 keys at a time.
 #pragma once
 #include <algorithm>
+#include <vector>
 
 #include "pool.h"
 #include "vec.h"
@@ -22,8 +23,8 @@ struct Shape {
 
 // R query rows against the keys of one sequence and head; row r sees keys 0..seen[r]-1.
 template <class T, int R> static void attend(
-    const float* const* q, const long* seen, const T* keys, const T* values, const int64_t* pages, long kv,
-    const Shape& s, float scale, float* const* out) {
+    const float* const* q, const long* seen, const T* keys, const T* values, const int64_t* pages,
+    long kv, const Shape& s, float scale, float* const* out) {
     const long d = s.head_dim, stride = s.kv_heads * d * PAGE;
     float scores[R][KEYS], weight[R], most[R];
     long last = 0;
@@ -74,7 +75,8 @@ template <class T, int R> static void attend(
                 for (int r = 0; r < R; r++) sum[r] = load(out[r] + c);
                 for (long key = 0; key < rows; key++) {
                     Vec value = widen(v + key * d + c);
-                    for (int r = 0; r < R; r++) add_product(sum[r], value, splat(scores[r][p * PAGE + key]));
+                    for (int r = 0; r < R; r++)
+                        add_product(sum[r], value, splat(scores[r][p * PAGE + key]));
                 }
                 for (int r = 0; r < R; r++) save(out[r] + c, sum[r]);
             }
@@ -85,15 +87,18 @@ template <class T, int R> static void attend(
 }
 
 template <class T> static void paged_attention(
-    Pool& pool, const float* q, const T* keys, const T* values, const Spans& spans, const Shape& s, float* out) {
+    Pool& pool, const float* q, const T* keys, const T* values, const Spans& spans, const Shape& s,
+    float* out) {
     const long group = s.heads / s.kv_heads, tokens = std::max(1L, 32 / group);  // tokens an item
     std::vector<long> items(spans.n + 1, 0);
-    for (long i = 0; i < spans.n; i++) items[i + 1] = items[i] + s.kv_heads * ((spans.length[i] + tokens - 1) / tokens);
+    for (long i = 0; i < spans.n; i++)
+        items[i + 1] = items[i] + s.kv_heads * ((spans.length[i] + tokens - 1) / tokens);
     const float scale = 1 / std::sqrt((float)s.head_dim);
     pool.run(items[spans.n], [&](long item) {
         long i = std::upper_bound(items.begin(), items.end(), item) - items.begin() - 1;
         long kv = (item - items[i]) % s.kv_heads, tile = (item - items[i]) / s.kv_heads;
-        long begin = tile * tokens, end = std::min(spans.length[i], begin + tokens), rows = (end - begin) * group;
+        long begin = tile * tokens, end = std::min(spans.length[i], begin + tokens);
+        long rows = (end - begin) * group;
         const int64_t* pages = spans.pages + spans.first_page[i];
         for (long r = 0; r < rows; r += TOGETHER) {
             const float* from[TOGETHER];

@@ -30,8 +30,14 @@ static inline uint16_t float_to_bf16(float f) {  // round to nearest, ties to ev
     if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)((u >> 16) | 64);
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
-static inline float half_to_float(uint16_t h) { _Float16 f; memcpy(&f, &h, 2); return (float)f; }
-static inline uint16_t float_to_half(float f) { _Float16 h = (_Float16)f; uint16_t u; memcpy(&u, &h, 2); return u; }
+static inline float half_to_float(uint16_t h) {  // not _Float16: g++ knows it from 13 on, on ARM
+    uint32_t u = (uint32_t)(h & 0x7fff) << 13;
+    float f;
+    memcpy(&f, &u, 4);
+    f *= 0x1p112f;  // the exponents' biases differ by 112; subnormal numbers come out right as well
+    if ((h & 0x7c00) == 0x7c00) f = h & 0x3ff ? NAN : INFINITY;
+    return h & 0x8000 ? -f : f;
+}
 
 // Row `row` of a packed weight [n, k], as floats.
 static inline void unpack_row(const uint8_t* w, int format, long k, long row, float* out) {

@@ -1,7 +1,6 @@
 // out = x @ w.T for a packed w. Integer weights meet activations that are quantised on the way in.
 #pragma once
 #include <algorithm>
-#include <memory>
 #include <vector>
 
 #include "formats.h"
@@ -11,6 +10,7 @@
 
 constexpr int TILE = 4;                // activation rows that a tile takes at once
 constexpr long CHUNK_BYTES = 1 << 16;  // weights that a thread takes at once
+constexpr float SMALLEST = 1e-35f;     // activations below it count as 0: 127 / them is infinite
 
 // Scratch that a calling thread keeps between calls.
 template <class T> static T* scratch(long count) {
@@ -45,11 +45,19 @@ template <class Q> struct Quantized {
                 alignas(64) float v[32] = {};
                 memcpy(v, x + r * columns + g * 32, std::min(32L, columns - g * 32) * 4);
                 Q* to = q + r * k + g * 32;
-                float most = 0;
-                for (int c = 0; c < 32; c++) most = std::max(most, std::fabs(v[c]));
-                float inverse = most > 0 ? 127 / most : 0;
-                for (int c = 0; c < 32; c++) to[c] = (Q)(int)std::nearbyint(v[c] * inverse);
-                scale[r * groups + g] = most / 127;
+                float most = 0, nothing = 0;  // NaN once there is an infinity or a NaN
+                for (int c = 0; c < 32; c++) {
+                    most = std::max(most, std::fabs(v[c]));
+                    nothing += v[c] * 0;
+                }
+                if (most < SMALLEST || nothing != 0) {
+                    memset(to, 0, 32 * sizeof(Q));
+                    scale[r * groups + g] = nothing;
+                } else {
+                    const float inverse = 127 / most;
+                    for (int c = 0; c < 32; c++) to[c] = (Q)(int)std::nearbyint(v[c] * inverse);
+                    scale[r * groups + g] = most / 127;
+                }
                 start[r * groups + g] = first(to);
             }
         });

@@ -17,7 +17,7 @@ using Q8Value = int16_t;  // 8-bit products would saturate in maddubs: widen ins
 static inline int32_t q4_start(const int8_t* q) {
     int first = 0, second = 0;
     for (int c = 0; c < COLS; c++) ((c & 3) < 2 ? first : second) += q[c];
-    return (int32_t)((uint32_t)(uint16_t)(int16_t)(-8 * first) | (uint32_t)(uint16_t)(int16_t)(-8 * second) << 16);
+    return (int32_t)((uint32_t)(uint16_t)(-8 * first) | (uint32_t)(uint16_t)(-8 * second) << 16);
 }
 static inline int32_t q8_start(const int16_t* q) {
     int sum = 0;
@@ -103,7 +103,8 @@ template <int M> static inline void q8(
                 // hadd gives rows 0 1 4 5 | 2 3 6 7
                 __m256i dot = _mm256_permute4x64_epi64(_mm256_hadd_epi32(acc0[m], acc1[m]), 0xd8);
                 dot = _mm256_add_epi32(dot, _mm256_set1_epi32(start[m][g]));
-                sum[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(ws, _mm256_set1_ps(scale[m][g])), sum[m]);
+                const __m256 both = _mm256_mul_ps(ws, _mm256_set1_ps(scale[m][g]));
+                sum[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), both, sum[m]);
             }
         }
         for (int m = 0; m < M; m++) _mm256_storeu_ps(out[m] + part * 8, sum[m]);

@@ -58,8 +58,10 @@ template <int M, bool FOUR_BITS> static inline void quantized(
         }
         for (int h = 0; h < 2; h++) {
             const __m512 ws = scales(block, h);
-            for (int m = 0; m < M; m++)
-                sum[m][h] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[m][h]), _mm512_mul_ps(ws, _mm512_set1_ps(scale[m][g])), sum[m][h]);
+            for (int m = 0; m < M; m++) {
+                const __m512 both = _mm512_mul_ps(ws, _mm512_set1_ps(scale[m][g]));
+                sum[m][h] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[m][h]), both, sum[m][h]);
+            }
         }
     }
     for (int m = 0; m < M; m++)

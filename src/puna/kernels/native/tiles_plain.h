@@ -30,8 +30,9 @@ template <int M, bool FOUR_BITS> static inline void quantized(
                 const int8_t* a = q[m] + g * 32 + p * (FOUR_BITS ? 8 : 4);
                 for (int r = 0; r < ROWS; r++)
                     for (int c = 0; c < 4; c++) {
-                        if (FOUR_BITS) acc[m][r] += (w[r * 4 + c] & 15) * a[c] + (w[r * 4 + c] >> 4) * a[c + 4];
-                        else acc[m][r] += w[r * 4 + c] * a[c];
+                        const uint8_t value = w[r * 4 + c];
+                        if (FOUR_BITS) acc[m][r] += (value & 15) * a[c] + (value >> 4) * a[c + 4];
+                        else acc[m][r] += value * a[c];
                     }
             }
         }
@@ -61,8 +62,10 @@ template <int M> static inline void bf16(
     float sum[M][ROWS] = {};
     for (long c = 0; c < groups * 16; c++, block += 64)
         for (int m = 0; m < M; m++)
-            for (int r = 0; r < ROWS; r++)
-                sum[m][r] += bf16_to_float(block[2 * r]) * x[m][2 * c] + bf16_to_float(block[2 * r + 1]) * x[m][2 * c + 1];
+            for (int r = 0; r < ROWS; r++) {
+                const float even = bf16_to_float(block[2 * r]), odd = bf16_to_float(block[2 * r + 1]);
+                sum[m][r] += even * x[m][2 * c] + odd * x[m][2 * c + 1];
+            }
     for (int m = 0; m < M; m++) memcpy(out[m], sum[m], sizeof sum[m]);
 }
 

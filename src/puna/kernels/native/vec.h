@@ -25,7 +25,11 @@ struct Vec {
 #define EACH for (int i = 0; i < Vec::N; i++)
 
 static inline Vec splat(float x) { Vec r; EACH r.v[i] = x - (lanes){}; return r; }
-static inline Vec load(const float* p) { Vec r; EACH memcpy(&r.v[i], p + i * LANES, sizeof(lanes)); return r; }
+static inline Vec load(const float* p) {
+    Vec r;
+    EACH memcpy(&r.v[i], p + i * LANES, sizeof(lanes));
+    return r;
+}
 static inline void save(float* p, const Vec& a) { EACH memcpy(p + i * LANES, &a.v[i], sizeof(lanes)); }
 static inline Vec operator+(Vec a, const Vec& b) { EACH a.v[i] += b.v[i]; return a; }
 static inline Vec operator-(Vec a, const Vec& b) { EACH a.v[i] -= b.v[i]; return a; }
@@ -84,16 +88,6 @@ static inline Vec widen(const uint16_t* p) {  // bf16
         memcpy(&h, p + i * LANES, sizeof h);
         word w = __builtin_convertvector(h, word) << 16;
         memcpy(&r.v[i], &w, sizeof w);
-    }
-    return r;
-}
-static inline Vec widen(const int8_t* p) {
-    Vec r;
-    typedef int8_t byte __attribute__((vector_size(LANES)));
-    EACH {
-        byte b;
-        memcpy(&b, p + i * LANES, sizeof b);
-        r.v[i] = __builtin_convertvector(b, lanes);
     }
     return r;
 }

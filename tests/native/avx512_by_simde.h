@@ -1,0 +1,27 @@
+// Lets tiles_avx512.h compile and run on a processor that has AVX2 alone: SIMDe computes each
+// intrinsic, but for two that it lacks.
+#pragma once
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#include <simde/x86/avx512.h>
+#include <immintrin.h>
+
+#include <cstring>
+
+static inline __m512 joined(__m256 low, __m256 high) {
+    __m512 both;
+    memcpy((char*)&both, &low, 32);
+    memcpy((char*)&both + 32, &high, 32);
+    return both;
+}
+static inline __m512 widened_halves(__m256i h) {
+    return joined(_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)));
+}
+static inline __m512 converted(__m512i i) {
+    __m256i half[2];
+    memcpy(half, &i, 64);
+    return joined(_mm256_cvtepi32_ps(half[0]), _mm256_cvtepi32_ps(half[1]));
+}
+#define _mm512_cvtph_ps widened_halves
+#define _mm512_cvtepi32_ps converted
+
+#define __AVX512VNNI__ 1

@@ -1,0 +1,255 @@
+// The native kernels, driven through their C interface on random odd shapes and held against naive
+// loops. Built with sanitizers and run by tests/unit/kernels/test_native_sources.py: every array has
+// exactly the size that the interface promises, so a step outside it ends the program.
+#include "../../src/puna/kernels/native/kernels.cpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+
+namespace {
+
+std::mt19937 engine(7);
+
+long between(long least, long most) { return std::uniform_int_distribution<long>(least, most)(engine); }
+
+std::vector<float> normal(long count) {
+    std::normal_distribution<float> draw;
+    std::vector<float> values(count);
+    for (float& value : values) value = draw(engine);
+    return values;
+}
+
+void check(bool good, const char* what, double got, double expected) {
+    if (good) return;
+    std::fprintf(stderr, "%s: %.9g, expected %.9g\n", what, got, expected);
+    std::exit(1);
+}
+
+void near(const char* what, double got, double expected, double tolerance) {
+    check(std::fabs(got - expected) <= tolerance * (1 + std::fabs(expected)), what, got, expected);
+}
+
+// A packed weight [n, k] of random bits, and what formats.h says that it means.
+struct Weight {
+    std::vector<uint8_t> bytes;
+    std::vector<float> values;
+};
+
+Weight random_weight(int format, long n, long k) {
+    static const uint16_t HALVES[] = {0x3c00, 0x3800, 0xb400, 0x0001, 0x2e66, 0x0000};
+    static const float SCALES[] = {1.0f, 0.5f, -0.25f, 5.9604645e-8f, 0.099975586f, 0.0f};
+    const long across = (k + 31) / 32, down = (n + 31) / 32;
+    const long size = format == BF16 ? 2048 : format == Q8 ? 1088 : 576;
+    Weight w{std::vector<uint8_t>(down * across * size), std::vector<float>(n * k)};
+    for (long row = 0; row < down * 32; row++)
+        for (long group = 0; group < across; group++) {
+            uint8_t* block = w.bytes.data() + (row / 32 * across + group) * size;
+            const long r = row % 32, choice = between(0, 5);
+            if (format != BF16) memcpy(block + 2 * r, &HALVES[choice], 2);
+            for (long c = 0; c < 32; c++) {
+                const bool padding = row >= n || group * 32 + c >= k;
+                float value = 0;
+                if (format == BF16) {
+                    const uint16_t bits = padding ? 0 : (uint16_t)(0x3e00 + between(0, 0x1ff) + (between(0, 1) << 15));
+                    const uint32_t wide = (uint32_t)bits << 16;
+                    memcpy(&value, &wide, 4);
+                    memcpy(block + c / 2 * 128 + r * 4 + c % 2 * 2, &bits, 2);
+                } else if (format == Q8) {
+                    const int q = padding ? 0 : (int)between(-127, 127);
+                    block[64 + c / 4 * 128 + r * 4 + c % 4] = (uint8_t)(q + 128);
+                    value = SCALES[choice] * q;
+                } else {
+                    const int q = padding ? 0 : (int)between(-8, 7);
+                    block[64 + c / 8 * 128 + r * 4 + c % 4] |= (uint8_t)((q + 8) << (c % 8 < 4 ? 0 : 4));
+                    value = SCALES[choice] * q;
+                }
+                if (!padding) w.values[row * k + group * 32 + c] = value;
+            }
+        }
+    return w;
+}
+
+std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) {
+    std::vector<float> seen(x);
+    for (long r = 0; r < rows; r++)
+        for (long first = 0; first < k; first += 32) {
+            const long end = std::min(k, first + 32);
+            float most = 0;
+            for (long c = first; c < end; c++) most = std::max(most, std::fabs(x[r * k + c]));
+            for (long c = first; c < end && most > 0; c++)
+                seen[r * k + c] = std::nearbyint(x[r * k + c] * (127 / most)) * (most / 127);
+        }
+    return seen;
+}
+
+void test_linear(int format) {
+    const long n = between(1, 100), k = between(1, 150), rows = between(1, 9);
+    const Weight w = random_weight(format, n, k);
+    const std::vector<float> x = normal(rows * k);
+    const std::vector<float> seen = format == BF16 ? x : as_quantised(x, rows, k);
+    std::vector<float> out(rows * n, NAN), row(k);
+    puna_linear(format, w.bytes.data(), n, k, x.data(), rows, out.data());
+    for (long r = 0; r < rows; r++) {
+        for (long o = 0; o < n; o++) {
+            double sum = 0, size = 0;
+            for (long c = 0; c < k; c++) {
+                const double term = (double)w.values[o * k + c] * seen[r * k + c];
+                sum += term;
+                size += std::fabs(term);
+            }
+            near("linear", out[r * n + o], sum, 1e-5 * (1 + size));
+        }
+        // the same bits alone as among others
+        std::vector<float> alone(n);
+        puna_linear(format, w.bytes.data(), n, k, x.data() + r * k, 1, alone.data());
+        check(!memcmp(alone.data(), out.data() + r * n, n * 4), "linear alone", alone[0], out[r * n]);
+    }
+    const std::vector<int64_t> ids{n - 1, 0, between(0, n - 1)};
+    std::vector<float> looked(ids.size() * k);
+    puna_rows(format, w.bytes.data(), k, ids.data(), (long)ids.size(), looked.data());
+    for (size_t i = 0; i < ids.size(); i++)
+        for (long c = 0; c < k; c++) near("rows", looked[i * k + c], w.values[ids[i] * k + c], 1e-6);
+}
+
+void test_extremes(int format) {
+    const long k = 70;
+    Weight w = random_weight(format, 3, k);
+    std::vector<float> x(2 * k), out(2 * 3);
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+        x[5] = bad;
+        puna_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
+        check(!std::isfinite(out[0]), "a row that holds no number", out[0], bad);
+        check(out[3] == 0, "the row beside it", out[3], 0);
+    }
+    for (float tiny : {1e-45f, 1e-38f, 3e-37f}) {
+        std::fill(x.begin(), x.end(), tiny);
+        puna_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
+        near("tiny activations", out[0], 0, 1e-30);
+    }
+}
+
+void test_rowwise() {
+    const long rows = between(1, 9), k = between(1, 70);
+    const std::vector<float> x = normal(rows * k), y = normal(rows * k), weight = normal(k);
+    std::vector<float> out(rows * k);
+    puna_rms_norm(x.data(), weight.data(), 1e-5f, rows, k, out.data());
+    for (long r = 0; r < rows; r++) {
+        double squares = 0;
+        for (long c = 0; c < k; c++) squares += (double)x[r * k + c] * x[r * k + c];
+        for (long c = 0; c < k; c++)
+            near("norm", out[r * k + c], x[r * k + c] / std::sqrt(squares / k + 1e-5) * weight[c], 1e-5);
+    }
+    std::vector<float> gate(x);
+    for (float& value : gate) value *= 40;
+    puna_swiglu(gate.data(), y.data(), rows, k, out.data());
+    for (long i = 0; i < rows * k; i++)
+        near("swiglu", out[i], gate[i] / (1 + std::exp(-(double)gate[i])) * y[i], 1e-5);
+
+    const long heads = between(1, 4), half = between(1, 40);
+    const std::vector<float> z = normal(rows * heads * 2 * half), cos = normal(rows * half), sin = normal(rows * half);
+    std::vector<float> turned(z.size());
+    puna_rotate(z.data(), cos.data(), sin.data(), rows, heads, 2 * half, turned.data());
+    for (long r = 0; r < rows; r++)
+        for (long h = 0; h < heads; h++)
+            for (long i = 0; i < half; i++) {
+                const long at = (r * heads + h) * 2 * half;
+                const double a = z[at + i], b = z[at + half + i], c = cos[r * half + i], s = sin[r * half + i];
+                near("rotate", turned[at + i], a * c - b * s, 1e-5);
+                near("rotate", turned[at + half + i], b * c + a * s, 1e-5);
+            }
+}
+
+float widened(float x) { return x; }
+float widened(uint16_t x) { return bf16_to_float(x); }
+
+template <class T> void test_attention(int type, T nan) {
+    const long group = between(1, 8), kv_heads = between(1, 3), heads = group * kv_heads;
+    const long d = std::vector<long>{16, 64, 80, 128}[between(0, 3)], sequences = between(1, 4);
+    std::vector<int64_t> start, length, context, first_page, pages;
+    long rows = 0, used = 0;
+    for (long i = 0; i < sequences; i++) {
+        start.push_back(rows);
+        length.push_back(between(0, 2) ? between(1, 3) : between(4, 40));
+        context.push_back(between(0, 1) ? 0 : between(0, 150));
+        first_page.push_back(used);
+        rows += length[i];
+        used += (length[i] + context[i] + PAGE - 1) / PAGE;
+    }
+    for (long i = 0; i < used; i++) pages.push_back(i);
+    std::shuffle(pages.begin(), pages.end(), engine);
+    std::vector<T> keys(used * kv_heads * d * PAGE, nan), values(keys);
+    for (long i = 0; i < sequences; i++) {
+        const long tokens = length[i] + context[i];
+        std::vector<int64_t> slots;
+        for (long p = 0; p < tokens; p++) slots.push_back(pages[first_page[i] + p / PAGE] * PAGE + p % PAGE);
+        const std::vector<float> k = normal(tokens * kv_heads * d), v = normal(tokens * kv_heads * d);
+        puna_store(type, keys.data(), values.data(), slots.data(), k.data(), v.data(), tokens, kv_heads, d);
+    }
+    const std::vector<float> q = normal(rows * heads * d);
+    std::vector<float> out(q.size(), NAN);
+    puna_attention(q.data(), type, keys.data(), values.data(), sequences, start.data(), length.data(), context.data(),
+                   first_page.data(), pages.data(), heads, kv_heads, d, out.data());
+    for (long i = 0; i < sequences; i++)
+        for (long r = 0; r < length[i]; r++)
+            for (long h = 0; h < heads; h++) {
+                const float* query = q.data() + ((start[i] + r) * heads + h) * d;
+                std::vector<double> sum(d);
+                double weights = 0;
+                for (long p = 0; p <= context[i] + r; p++) {
+                    const long head = pages[first_page[i] + p / PAGE] * kv_heads + h / group;
+                    double score = 0;
+                    for (long c = 0; c < d; c++) score += (double)query[c] * widened(keys[(head * d + c) * PAGE + p % PAGE]);
+                    const double weight = std::exp(score / std::sqrt((double)d));
+                    weights += weight;
+                    for (long c = 0; c < d; c++) sum[c] += weight * widened(values[(head * PAGE + p % PAGE) * d + c]);
+                }
+                for (long c = 0; c < d; c++) near("attention", out[((start[i] + r) * heads + h) * d + c], sum[c] / weights, 2e-5);
+            }
+}
+
+// Two engines share the threads; each must get its own results.
+void test_two_callers() {
+    const long n = 1000, k = 96, rows = 6;
+    const Weight w = random_weight(Q8, n, k);
+    auto call = [&](unsigned seed) {
+        std::mt19937 mine(seed);
+        std::vector<float> x(rows * k), once(rows * n), again(rows * n);
+        for (float& value : x) value = (float)mine() / (float)mine.max();
+        puna_linear(Q8, w.bytes.data(), n, k, x.data(), rows, once.data());
+        for (int i = 0; i < 20; i++) {
+            puna_linear(Q8, w.bytes.data(), n, k, x.data(), rows, again.data());
+            check(once == again, "two callers", again[0], once[0]);
+        }
+    };
+    std::thread other(call, 1);
+    call(2);
+    other.join();
+}
+
+// A thread that still computes when the program ends, as a daemon thread of Python's may.
+void leave_one_computing() {
+    static const Weight& w = *new Weight(random_weight(Q4, 64 * 32, 32));
+    static std::atomic<int> calls{0};
+    std::thread([] {
+        static float x[8 * 32], out[8 * 64 * 32];
+        for (;; calls++) puna_linear(Q4, w.bytes.data(), 64 * 32, 32, x, 8, out);
+    }).detach();
+    while (calls < 3) std::this_thread::yield();
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    puna_threads(3);
+    for (int round = 0; round < (count > 1 ? std::atoi(arguments[1]) : 10); round++) {
+        for (int format : {BF16, Q8, Q4}) test_linear(format);
+        test_rowwise();
+        test_attention<float>(CACHE_FP32, NAN);
+        test_attention<uint16_t>(CACHE_BF16, 0x7fc0);
+    }
+    for (int format : {BF16, Q8, Q4}) test_extremes(format);
+    test_two_callers();
+    leave_one_computing();
+    return 0;
+}
