@@ -46,7 +46,7 @@ def store(keys: Tensor, values: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> 
     if kernels is None:
         store_twin(keys, values, slots, k, v)
         return
-    k, v = k.contiguous(), v.contiguous()
+    k, v, slots = k.contiguous(), v.contiguous(), slots.contiguous()
     kernels.puna_store(
         _CACHE_TYPES[keys.dtype],
         keys.data_ptr(),

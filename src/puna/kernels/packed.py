@@ -102,10 +102,14 @@ def quantized(x: Tensor) -> Tensor:
 
 
 def rows_of(weight: Packed, ids: Tensor) -> Tensor:
-    """Rows `ids` [n] int64 of the weight, fp32 [n, columns]: an embedding."""
+    """Rows `ids` [n] int64 of the weight, fp32 [n, columns]: an embedding. Raises IndexError for an
+    id that has no row, as torch does."""
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < weight.rows:
+        raise IndexError(f"token ids are below 0 or above {weight.rows - 1}")
     kernels = library()
     if kernels is None:
         return rows_twin(weight, ids)
+    ids = ids.contiguous()
     out = torch.empty(len(ids), weight.columns)
     kernels.puna_rows(
         CODES[weight.format],

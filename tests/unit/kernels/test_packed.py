@@ -109,6 +109,14 @@ def test_rows_are_those_of_the_unpacked_weight(form: Format, lookup: Callable[..
     weight = pack(torch.randn(70, 50), form)
     ids = torch.tensor([0, 69, 31, 32, 33, 0])
     assert torch.equal(lookup(weight, ids), unpack(weight)[ids])
+    assert torch.equal(lookup(weight, ids[::2]), unpack(weight)[ids[::2]])
+
+
+@pytest.mark.parametrize("ids", [[0, 70], [-1], [2**40]])
+def test_ids_without_a_row_are_refused_as_torch_refuses_them(ids: list[int]) -> None:
+    weight = pack(torch.randn(70, 50), "int8")  # padded to 96 rows: 70 would be read
+    with pytest.raises(IndexError):
+        rows_of(weight, torch.tensor(ids))
 
 
 @needs_native
