@@ -113,9 +113,9 @@ class Proxy:
             other = await (self._reach_target() if retired else self._route.connect(host, port))
         except CannotConnect as error:
             return await _refuse(writer, "502 Bad Gateway", str(error))
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await writer.drain()
         try:
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await writer.drain()
             if retired:
                 self.answered += 1
                 await writer.start_tls(self._context)
