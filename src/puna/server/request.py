@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from puna.chat import (
     ChatRequest,
@@ -27,7 +27,7 @@ from puna.chat import (
     ToolSpec,
 )
 from puna.errors import InvalidValue, Unsupported
-from puna.server.node import Node, shown
+from puna.server.node import MAX_ITEMS, Node, shown
 
 MAX_CHOICES = 8
 MAX_STOPS = 16
@@ -170,13 +170,18 @@ def _stop(body: Node) -> tuple[str, ...]:
 
 def _logit_bias(body: Node) -> dict[int, float]:
     node = body.object("logit_bias")
+    if node is None:
+        return {}
     biases: dict[int, float] = {}
-    for key in node.keys() if node else ():
+    keys = node.keys()
+    if len(keys) > MAX_ITEMS:
+        body.wrong("logit_bias", f"at most {MAX_ITEMS} token ids")
+    for key in keys:
         if not (key.isascii() and key.isdigit() and len(key) < 11 and int(key) <= MAX_TOKEN_ID):
             raise InvalidValue(
                 f"logit_bias: expected token ids as keys, got {shown(key)}.", param="logit_bias"
             )
-        biases[int(key)] = cast("Node", node).number(key, -100, 100) or 0.0
+        biases[int(key)] = node.number(key, -100, 100) or 0.0
     return biases
 
 
