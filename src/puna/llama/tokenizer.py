@@ -123,11 +123,11 @@ class Tokenizer:
         try:
             content: dict[str, Any] = json.loads(data)
             kind = content["model"]["type"]
-            vocab: dict[str, int] = content["model"]["vocab"]
+            vocab: dict[str, int] = dict(content["model"]["vocab"])
             specials = {
                 str(token["content"]): int(token["id"]) for token in content["added_tokens"]
             }
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"not a tokenizer.json, or a truncated one ({error}). Download it again."
             ) from error
@@ -138,6 +138,9 @@ class Tokenizer:
             )
         for name in specials:
             vocab.pop(name, None)
+        if not vocab:
+            raise CheckpointError("holds a tokenizer without a vocabulary. Download it again.")
+        content["model"]["vocab"] = vocab
         content |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         try:
             encoder = tokenizers.Tokenizer.from_str(json.dumps(content))

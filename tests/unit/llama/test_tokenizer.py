@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,20 @@ def test_a_folder_is_searched_for_either_file(tmp_path: Path) -> None:
         (json.dumps({**tokenizer_json(), "pre_tokenizer": None}), "another kind"),
         (json.dumps({**tokenizer_json(), "normalizer": {"type": "Fancy"}}), "refuses it"),
         ('{"a":' * 100_000, "not a tokenizer.json"),
+        *(
+            (json.dumps(tokenizer_json() | {"model": tokenizer_json()["model"] | change}), words)
+            for change, words in (
+                ({"vocab": None}, "not a tokenizer.json"),
+                ({"vocab": 5}, "not a tokenizer.json"),
+                ({"vocab": ["a"]}, "not a tokenizer.json"),
+                ({"vocab": {}, "merges": []}, "without a vocabulary"),
+                ({"vocab": [], "merges": []}, "without a vocabulary"),
+            )
+        ),
+        (
+            json.dumps(tokenizer_json() | {"added_tokens": [{"content": "x", "id": math.inf}]}),
+            "not a tokenizer.json",
+        ),
         (b"\x0a\x0e\x0a\x05<unk>\x15\x00\x00\x00\x00", "not `base64 rank`"),
         (ranks_file()[:-30] + "!!!", "not `base64 rank`"),
         (ranks_file().replace(" 17\n", " 4000\n"), "ranks are not 0, 1, 2"),
