@@ -103,12 +103,11 @@ class HFCheckpoint(Checkpoint):
 
     def _drop_tied_head(self) -> None:
         """A tied model may hold the embedding twice; another head would not be a tied model."""
-        head, embedding = (
-            self.read(name, self.stored_dtype)
-            for name in ("lm_head.weight", "model.embed_tokens.weight")
-            if name in self._where
-        )
-        if not torch.equal(head, embedding[: len(head)]):
+        names = ("lm_head.weight", "model.embed_tokens.weight")
+        if names[1] not in self._where:
+            return  # `check` tells
+        head, embedding = (self.read(name, self.stored_dtype) for name in names)
+        if not torch.equal(head, embedding):
             raise CheckpointError(
                 f"{self._directory}: config.json says tie_word_embeddings, but lm_head.weight "
                 "differs from the embedding: set it to false there if the head is meant"

@@ -127,6 +127,11 @@ def test_a_tied_model_may_store_its_head_if_it_is_the_embedding(tmp_path: Path) 
     assert dict(open_checkpoint(tmp_path / "same").tensors(torch.float32)).keys() == weights.keys()
     write_hf(tmp_path / "other", TINY_TIED, {**weights, "lm_head.weight": head + 1})
     assert "tie_word_embeddings" in refusal(tmp_path / "other")
+    write_hf(tmp_path / "flat", TINY_TIED, {**weights, "lm_head.weight": torch.tensor(1.0)})
+    assert "tie_word_embeddings" in refusal(tmp_path / "flat")
+    del weights["model.embed_tokens.weight"]
+    write_hf(tmp_path / "alone", TINY_TIED, {**weights, "lm_head.weight": head})
+    assert "model.embed_tokens.weight" in refusal(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn, torch.uint8])
