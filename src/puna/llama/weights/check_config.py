@@ -22,6 +22,12 @@ def check_config(config: LlamaConfig, where: str) -> None:
         raise CheckpointError(
             f"{where} describes a Llama 1 or 2 (32000 tokens): Puna runs Llama 3.1 and 3.2"
         )
+    scaling = config.rope_scaling
+    if scaling and scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise CheckpointError(
+            f"{where}: rope_scaling's low_freq_factor is {scaling.low_freq_factor:g}: expected less than "
+            f"high_freq_factor ({scaling.high_freq_factor:g})"
+        )
     layers = config.cross_attention_layers
     if list(layers) != sorted(set(layers)) or any(n >= config.num_hidden_layers for n in layers):
         raise CheckpointError(

@@ -141,6 +141,7 @@ def test_stops_come_from_generation_config_before_config(tmp_path: Path) -> None
         ("rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
         ("rope_scaling", {"rope_type": "longrope"}),
         ("rope_scaling", {"rope_type": "llama3"}),
+        ("rope_scaling", {**PUBLISHED_3_1_8B["rope_scaling"], "low_freq_factor": 4.0}),
         ("rope_scaling", "llama3"),
         ("rope_parameters", {"rope_type": "yarn"}),
         ("hidden_size", "4096"),
