@@ -180,7 +180,10 @@ def _family(fields: Fields) -> str:
         )
     if fields.text("tokenizer.ggml.model", "gpt2") != "gpt2":
         raise fields.error("tokenizer.ggml.model", '"gpt2": is this Llama 1, 2 or Mistral?')
-    fields.only("tokenizer.ggml.pre", "llama-bpe", "llama3", "llama-v3", "default")
+    fields.only(
+        *("tokenizer.ggml.pre", "llama-bpe", "llama3", "llama-v3"),
+        reason="another way to cut text gives other tokens: take a GGUF of Llama 3.1 or 3.2",
+    )
     fields.only(f"{family}.expert_count", 0, reason="a mixture of experts is no Llama 3")
     fields.only(f"{family}.rope.scaling.type", "none", reason="rope_freqs.weight says it instead")
     return family

@@ -92,10 +92,10 @@ class GGUFFile:
 
     @staticmethod
     def _values(tensor: StoredTensor, raw: Tensor, dtype: torch.dtype) -> Tensor:
+        if raw.storage_offset() % 4:
+            raw = raw.clone()  # a file of unusual alignment
         if tensor.kind.plain is None:
             return dequantize(raw, tensor.kind, dtype).view(tensor.shape)
-        if raw.storage_offset() % tensor.kind.size:
-            raw = raw.clone()  # a file of unusual alignment
         return raw.view(tensor.kind.plain).view(tensor.shape).to(dtype)
 
     def _read_header(self, cursor: _Cursor) -> None:

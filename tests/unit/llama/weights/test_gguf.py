@@ -163,6 +163,14 @@ def test_other_versions_are_refused_and_version_2_is_read(tiny: Path, version: i
     assert ("big-endian" in message) == (version == 2**24 * 3)
 
 
+@pytest.mark.parametrize(("kind", "size", "block"), [(8, 34, 32), (2, 18, 32), (12, 144, 256)])
+def test_a_block_at_an_odd_place_is_read(tmp_path: Path, kind: int, size: int, block: int) -> None:
+    info = text(b"t") + struct.pack("<IQIQ", 1, block, kind, 1)
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(header(tensors=info, tensor_count=1) + b"\0" * 1000)
+    assert torch.equal(GGUFFile(path).read("t", torch.float32), torch.zeros(block))
+
+
 def test_an_alignment_of_its_own_is_honoured(tmp_path: Path, tiny: Path) -> None:
     def change(writer: gguf.GGUFWriter, _: object) -> set[str]:
         writer.add_custom_alignment(8)
@@ -192,7 +200,6 @@ def test_an_alignment_of_its_own_is_honoured(tmp_path: Path, tiny: Path) -> None
         ("general.type", "adapter", "STRING"),
         ("split.count", 3, "UINT16"),
         ("tokenizer.ggml.model", "llama", "STRING"),
-        ("tokenizer.ggml.pre", "qwen2", "STRING"),
         ("tokenizer.ggml.eos_token_id", "x", "STRING"),
     ],
 )
@@ -202,6 +209,27 @@ def test_metadata_of_no_llama_3_is_refused(tiny: Path, key: str, value: Any, kin
         return {key}
 
     refusal(rewritten(tiny, change))
+
+
+@pytest.mark.parametrize(
+    ("pre", "read"),
+    [("llama-bpe", True), ("llama3", True), ("llama-v3", True)]
+    + [(pre, False) for pre in ("default", "gpt-2", "qwen2", "llama4", "smaug-bpe")],
+)
+def test_text_is_cut_in_llama_3s_way_or_the_file_is_refused(
+    tiny: Path, pre: str, read: bool
+) -> None:
+    def change(writer: gguf.GGUFWriter, _: object) -> set[str]:
+        writer.add_tokenizer_pre(pre)
+        return {"tokenizer.ggml.pre"}
+
+    changed = rewritten(tiny, change)
+    if read:
+        assert open_checkpoint(changed).tokenizer().encode("Hello")
+    else:
+        message = refusal(changed)
+        assert f"tokenizer.ggml.pre is '{pre}', expected \"llama-bpe\"" in message
+        assert "take a GGUF of Llama 3.1 or 3.2" in message
 
 
 def test_other_architectures_are_refused_by_name(tiny: Path) -> None:
