@@ -8,8 +8,9 @@ Three formats, laid out as `native/formats.h` draws them:
 | int8 | 1088 | fp16 scale a row of the block, times -127..127 | half a scale |
 | int4 | 576 | fp16 scale a row of the block, times -8..7 | half a scale |
 
-The scale of int4 belongs to the value of largest magnitude, which becomes -8 exactly (ggml's Q4_0
-does the same, so that format is a shuffle of this one). int8 and int4 are multiplied as integers:
+The scale of int4 belongs to the value of largest magnitude, which becomes -8 exactly. ggml's Q4_0
+does the same, so that such weights are packed without loss, but not those made with an importance
+matrix, which has scales of its own: they are rounded once more. int8 and int4 are multiplied as integers:
 activations are rounded to 8 bits with a scale for each 32 columns, as `linear_twin` shows.
 """
 

@@ -48,7 +48,7 @@ def load_llama(
 
 def _unrounded(checkpoint: Checkpoint) -> torch.dtype:
     """Numbers times fp16 scales, as GGUF has them, are exact in fp32 alone: Q8_0 and Q4_0 are then
-    packed without loss."""
+    packed without loss, where each block uses the whole range of its integers."""
     stored = checkpoint.stored_dtype
     return torch.float32 if stored == torch.float16 else stored
 
