@@ -157,6 +157,7 @@ def test_prompt_and_max_tokens_beyond_the_context_are_refused_with_what_may_be(
         ({"response_format": JsonFormat()}, "response_format"),
         ({"tool_choice": "required", "tools": (ToolSpec("f"),)}, "tool_choice"),
         ({"tool_choice": NamedTool("f"), "tools": (ToolSpec("f"),)}, "tool_choice"),
+        ({"tools": (ToolSpec("f"), ToolSpec("g", strict=True))}, "tools[1].function.strict"),
     ],
 )
 def test_what_is_not_honoured_yet_is_refused_by_name(

@@ -285,6 +285,13 @@ def _refuse_what_is_not_honoured(request: ChatRequest) -> None:
             "tool_choice: a forced call is not supported yet: use auto or none",
             param="tool_choice",
         )
+    for number, tool in enumerate(request.tools):
+        if tool.strict:
+            raise Unsupported(
+                f"tools[{number}].function.strict: arguments that cannot but fit the schema are not "
+                "supported yet: leave strict out, and check the arguments",
+                param=f"tools[{number}].function.strict",
+            )
     if request.sampling.top_logprobs and not request.sampling.logprobs:
         raise InvalidValue(
             f"top_logprobs is {request.sampling.top_logprobs} without logprobs: set logprobs too",
