@@ -288,8 +288,8 @@ def _refuse_what_is_not_honoured(request: ChatRequest) -> None:
     for number, tool in enumerate(request.tools):
         if tool.strict:
             raise Unsupported(
-                f"tools[{number}].function.strict: arguments that cannot but fit the schema are not "
-                "supported yet: leave strict out, and check the arguments",
+                f"tools[{number}].function.strict: arguments that cannot but fit the schema are "
+                "not supported yet: leave strict out, and check the arguments",
                 param=f"tools[{number}].function.strict",
             )
     if request.sampling.top_logprobs and not request.sampling.logprobs:
