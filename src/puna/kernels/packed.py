@@ -10,8 +10,9 @@ Three formats, laid out as `native/formats.h` draws them:
 
 The scale of int4 belongs to the value of largest magnitude, which becomes -8 exactly. ggml's Q4_0
 does the same, so that such weights are packed without loss, but not those made with an importance
-matrix, which has scales of its own: they are rounded once more. int8 and int4 are multiplied as integers:
-activations are rounded to 8 bits with a scale for each 32 columns, as `linear_twin` shows.
+matrix, which has scales of its own: they are rounded once more. int8 and int4 are multiplied
+as integers: activations are rounded to 8 bits with a scale for each 32 columns, as `linear_twin`
+shows.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def check_config(config: LlamaConfig, where: str) -> None:
     scaling = config.rope_scaling
     if scaling and scaling.low_freq_factor >= scaling.high_freq_factor:
         raise CheckpointError(
-            f"{where}: rope_scaling's low_freq_factor is {scaling.low_freq_factor:g}: expected less than "
-            f"high_freq_factor ({scaling.high_freq_factor:g})"
+            f"{where}: rope_scaling's low_freq_factor is {scaling.low_freq_factor:g}: expected "
+            f"less than high_freq_factor ({scaling.high_freq_factor:g})"
         )
     layers = config.cross_attention_layers
     if list(layers) != sorted(set(layers)) or any(n >= config.num_hidden_layers for n in layers):
