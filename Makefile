@@ -3,6 +3,8 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN := .venv/bin
+KERNELS := $(wildcard src/puna/kernels/native/*.h src/puna/kernels/native/*.cpp)
+SOURCES := pyproject.toml constraints.txt setup.py $(KERNELS)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test check unit format clean

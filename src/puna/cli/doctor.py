@@ -95,12 +95,15 @@ def _memory() -> Iterator[Finding]:
 
 _ASK_TORCH = """
 import json, torch
+from puna.kernels import native
 cuda = torch.cuda.is_available()
 print(json.dumps({
     "version": torch.__version__,
     "capability": torch.backends.cpu.get_cpu_capability(),
     "threads": torch.get_num_threads(),
     "built": torch.version.cuda,
+    "kernels": next(iter(native.instruction_sets()), None),
+    "why_not": native.why_not(),
     "gpus": [
         [torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory]
         for i in range(torch.cuda.device_count())
@@ -129,6 +132,11 @@ def _torch() -> Iterator[Finding]:
     told = json.loads(asked.stdout)
     cpu = f"{told['capability']}, {told['threads']} threads"
     yield Finding("ok", "torch", f"{told['version']}; {cpu}")
+    if told["why_not"] is None:
+        yield Finding("ok", "native kernels", told["kernels"])
+    else:
+        advice = "Puna computes with torch alone, which is slower"
+        yield Finding("note", "native kernels", f"none: {told['why_not']}", advice)
     for name, memory in told["gpus"]:
         yield Finding("ok", "GPU", f"{name}, {gigabytes(memory)}")
     if not told["gpus"] and shutil.which("nvidia-smi"):
@@ -141,7 +149,7 @@ def _torch() -> Iterator[Finding]:
 def _compiler() -> Iterator[Finding]:
     import shutil
 
-    found = next((path for name in ("gcc", "cc", "clang") if (path := shutil.which(name))), None)
+    found = next((path for name in ("g++", "c++", "clang++") if (path := shutil.which(name))), None)
     if found:
         yield Finding("ok", "compiler", found)
     else:

@@ -8,6 +8,7 @@ mend, 2 wrong usage, 130 Ctrl-C.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -28,6 +29,8 @@ SETTINGS: dict[str, dict[str, Any]] = {"run": {"allow_interspersed_args": False}
 
 def main() -> None:
     """Run the command line and exit: the console script."""
+    # Puna needs no NumPy, and torch's word that it is missing tells a user nothing.
+    warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     sys.exit(run_command_line(sys.argv[1:]))
 
 
