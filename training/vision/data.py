@@ -204,9 +204,7 @@ class Maker:
         no_image = form > 0.97
         if no_image:
             date = f"{rng.randint(1, 31):02d} {rng.choice(MONTHS)} {rng.randint(2024, 2028)}"
-            system = (
-                f"Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system}"
-            )
+            system = f"Cutting Knowledge Date: December 2023\nToday Date: {date}\n\n{system}"
         prefix = words.prefix(system)
         user = words.header("user")
         if images_first:

@@ -209,6 +209,8 @@ def report(found: list[tuple[Case, str]]) -> dict[str, float]:
             score("described: background", ground == said_ground)
             score("described: number of groups", len(true) == len(got))
             best = match_groups(true, got)
+            kinds = f"described: all attributes, {len(true)} group{'s' * (len(true) != 1)}"
+            score(kinds, best.total() + (ground == said_ground), 4 * max(len(true), len(got)) + 1)
             for name in ("count", "colour", "shape", "place"):
                 score(f"described: {name}", best[name], max(len(true), len(got)))
                 score("described: all attributes", best[name], max(len(true), len(got)))
