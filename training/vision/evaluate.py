@@ -56,7 +56,7 @@ def png(image: Pictures.Image) -> bytes:
     return file.getvalue()
 
 
-def cases(count: int, seed: int = 9_000_001) -> list[Case]:
+def cases(count: int, seed: int) -> list[Case]:
     """For each picture its description and one question."""
     rng = Random(seed)
     out: list[Case] = []
@@ -231,13 +231,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=ROOT / "src/puna/cria/vision")
     parser.add_argument("--count", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=20_261_123)
     parser.add_argument("--show", type=int, default=2)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     answerer = Answerer(args.model, torch.bfloat16 if args.bf16 else torch.float32)
-    tested = cases(args.count)
+    tested = cases(args.count, args.seed)
     said = answerer([(messages_of(case), True) for case in tested])
     found = list(zip(tested, said, strict=True))
     result = report(found)
