@@ -14,7 +14,9 @@ static inline __m512 joined(__m256 low, __m256 high) {
     return both;
 }
 static inline __m512 widened_halves(__m256i h) {
-    return joined(_mm256_cvtph_ps(_mm256_castsi256_si128(h)), _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1)));
+    __m128i half[2];
+    memcpy(half, &h, 32);
+    return joined(_mm256_cvtph_ps(half[0]), _mm256_cvtph_ps(half[1]));
 }
 static inline __m512 converted(__m512i i) {
     __m256i half[2];

@@ -51,7 +51,8 @@ Weight random_weight(int format, long n, long k) {
                 const bool padding = row >= n || group * 32 + c >= k;
                 float value = 0;
                 if (format == BF16) {
-                    const uint16_t bits = padding ? 0 : (uint16_t)(0x3e00 + between(0, 0x1ff) + (between(0, 1) << 15));
+                    const long some = 0x3e00 + between(0, 0x1ff) + (between(0, 1) << 15);
+                    const uint16_t bits = padding ? 0 : (uint16_t)some;
                     const uint32_t wide = (uint32_t)bits << 16;
                     memcpy(&value, &wide, 4);
                     memcpy(block + c / 2 * 128 + r * 4 + c % 2 * 2, &bits, 2);
@@ -147,14 +148,16 @@ void test_rowwise() {
         near("swiglu", out[i], gate[i] / (1 + std::exp(-(double)gate[i])) * y[i], 1e-5);
 
     const long heads = between(1, 4), half = between(1, 40);
-    const std::vector<float> z = normal(rows * heads * 2 * half), cos = normal(rows * half), sin = normal(rows * half);
+    const std::vector<float> z = normal(rows * heads * 2 * half);
+    const std::vector<float> cos = normal(rows * half), sin = normal(rows * half);
     std::vector<float> turned(z.size());
     puna_rotate(z.data(), cos.data(), sin.data(), rows, heads, 2 * half, turned.data());
     for (long r = 0; r < rows; r++)
         for (long h = 0; h < heads; h++)
             for (long i = 0; i < half; i++) {
                 const long at = (r * heads + h) * 2 * half;
-                const double a = z[at + i], b = z[at + half + i], c = cos[r * half + i], s = sin[r * half + i];
+                const double a = z[at + i], b = z[at + half + i];
+                const double c = cos[r * half + i], s = sin[r * half + i];
                 near("rotate", turned[at + i], a * c - b * s, 1e-5);
                 near("rotate", turned[at + half + i], b * c + a * s, 1e-5);
             }
@@ -188,8 +191,9 @@ template <class T> void test_attention(int type, T nan) {
     }
     const std::vector<float> q = normal(rows * heads * d);
     std::vector<float> out(q.size(), NAN);
-    puna_attention(q.data(), type, keys.data(), values.data(), sequences, start.data(), length.data(), context.data(),
-                   first_page.data(), pages.data(), heads, kv_heads, d, out.data());
+    puna_attention(
+        q.data(), type, keys.data(), values.data(), sequences, start.data(), length.data(), context.data(),
+        first_page.data(), pages.data(), heads, kv_heads, d, out.data());
     for (long i = 0; i < sequences; i++)
         for (long r = 0; r < length[i]; r++)
             for (long h = 0; h < heads; h++) {
@@ -199,12 +203,15 @@ template <class T> void test_attention(int type, T nan) {
                 for (long p = 0; p <= context[i] + r; p++) {
                     const long head = pages[first_page[i] + p / PAGE] * kv_heads + h / group;
                     double score = 0;
-                    for (long c = 0; c < d; c++) score += (double)query[c] * widened(keys[(head * d + c) * PAGE + p % PAGE]);
+                    for (long c = 0; c < d; c++)
+                        score += (double)query[c] * widened(keys[(head * d + c) * PAGE + p % PAGE]);
                     const double weight = std::exp(score / std::sqrt((double)d));
                     weights += weight;
-                    for (long c = 0; c < d; c++) sum[c] += weight * widened(values[(head * PAGE + p % PAGE) * d + c]);
+                    for (long c = 0; c < d; c++)
+                        sum[c] += weight * widened(values[(head * PAGE + p % PAGE) * d + c]);
                 }
-                for (long c = 0; c < d; c++) near("attention", out[((start[i] + r) * heads + h) * d + c], sum[c] / weights, 2e-5);
+                const float* got = out.data() + ((start[i] + r) * heads + h) * d;
+                for (long c = 0; c < d; c++) near("attention", got[c], sum[c] / weights, 2e-5);
             }
 }
 
