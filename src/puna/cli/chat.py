@@ -167,33 +167,38 @@ class Conversation:
 
 
 def _converse(conversation: Conversation, read: Callable[[], str]) -> None:
-    from puna.cli.terminal import printable
-    from puna.errors import PunaError
-
-    while True:
+    going_on = True
+    while going_on:
         try:
-            line = _whole(read)
+            going_on = _turn(conversation, read)
         except EOFError:
             return
         except KeyboardInterrupt:
             print()
-            continue
-        if not line.strip():
-            continue
-        if line.startswith("/"):
-            told = conversation.command(line)
-            if told is None:
-                return
+
+
+def _turn(conversation: Conversation, read: Callable[[], str]) -> bool:
+    """A line and what comes of it; False if it was the last."""
+    from puna.cli.terminal import printable
+    from puna.errors import PunaError
+
+    line = _whole(read)
+    if line.startswith("/"):
+        told = conversation.command(line)
+        if told is not None:
             print(told)
-            continue
-        try:
-            for piece in conversation.answer(line):
-                print(printable(piece), end="", flush=True)
-            print("\n" if sys.stdin.isatty() else "")
-        except KeyboardInterrupt:
-            print(" ...")
-        except PunaError as error:
-            print(f"puna: {error.message}", file=sys.stderr)
+        return told is not None
+    if not line.strip():
+        return True
+    try:
+        for piece in conversation.answer(line):
+            print(printable(piece), end="", flush=True)
+        print("\n" if sys.stdin.isatty() else "")
+    except KeyboardInterrupt:
+        print(" ...")
+    except PunaError as error:
+        print(f"puna: {error.message}", file=sys.stderr)
+    return True
 
 
 def _whole(read: Callable[[], str]) -> str:
