@@ -20,6 +20,7 @@ parser.add_argument(
     "--steps", type=int, help="length of the whole training, resumed parts included"
 )
 parser.add_argument("--decay-steps", type=int, help="how many of them have a falling learning rate")
+parser.add_argument("--from", dest="start", type=Path, help="a checkpoint to go on from")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--count", type=int, default=500, help="documents in each held-out set")
 arguments = parser.parse_args()
@@ -27,7 +28,7 @@ arguments = parser.parse_args()
 if arguments.what == "train":
     from training.text.train import Recipe, train
 
-    recipe = Recipe(seed=arguments.seed)
+    recipe = Recipe(seed=arguments.seed, start=arguments.start)
     recipe.steps = arguments.steps or recipe.steps
     recipe.decay_steps = arguments.decay_steps or recipe.decay_steps
     train(arguments.run, recipe)

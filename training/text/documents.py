@@ -51,10 +51,10 @@ def web_question(
         break
     scene = Scene(rng, held_names)
     if held_words:
-        choices = [(q, None) for q in kind.held_questions] + [
-            (f, p) for f in k.HELD_FRAMES for p in kind.phrases[:1]
-        ][: max(1, len(kind.held_questions))]
-        choices += [("What is {}?", p) for p in kind.held_phrases]
+        choices = [(question, None) for question in kind.held_questions]
+        choices += [("What is {}?", phrase) for phrase in kind.held_phrases]
+        if kind.phrases and (not choices or rng.random() < 0.4):
+            choices = [(rng.choice(k.HELD_FRAMES), rng.choice(kind.phrases))]
         pick, phrase = rng.choice(choices)
         template = pick.format(phrase) if phrase else pick
     elif kind.phrases and (not kind.questions or rng.random() < 0.5):

@@ -84,17 +84,21 @@ def accuracy(generate: Generator, cases: list[Case]) -> tuple[float, list[tuple[
 
 
 def evaluate(path: Path, count: int, show: int = 3) -> None:
-    """Prints a line for each task and difficulty, and some misses."""
+    """Prints a line for each task: names and wordings both held out, then each, then neither."""
     torch.set_num_threads(1)
     encode = Encoder(path / "tokenizer.json")
     generate = Generator(path)
     text = encode.tokenizer.decode
     for task in (name for name in TASKS if name != "copy"):
-        for names, words in ((True, False), (False, True), (True, True)):
-            cases = held_out(encode, task, count, names, words)
+        shares: list[str] = []
+        misses: list[tuple[Case, list[int]]] = []
+        for names, words in ((False, False), (False, True), (True, False), (True, True)):
+            cases = held_out(encode, task, count if names and words else count // 4, names, words)
             share, misses = accuracy(generate, cases)
-            held = " and ".join(["names"] * names + ["wordings"] * words)
-            print(f"{task}: {100 * share:.1f} % of {len(cases)}, held-out {held}", flush=True)
+            shares.append(f"{100 * share:.1f} % of {len(cases)}")
+        both, held_names, held_words, seen = reversed(shares)
+        print(f"{task}: held-out names and wordings {both}", end="; ")
+        print(f"names {held_names}, wordings {held_words}, neither {seen}", flush=True)
         for case, answer in misses[:show]:
             asked = text(list(case.prompt), skip_special_tokens=False)[-160:]
             print(f"    ...{asked!r}\n    wanted {text(list(case.answer))!r}")

@@ -28,6 +28,7 @@ ASK_ACTION = [
     "You should {v}",
 ]  # fmt: skip
 HELD_ASK_ACTION = ["I'd like to {v}", "Would you {v}", "I need to {v}"]
+ANY_QUERY = ["What is", "Give me", "I need", "Tell me", "Get", "Find", "Show me", "Can you find", "Can you give me", "Could you get", "Please tell me", "I want to see", "Find me", "Please find", "I want to know", "Would you get"]
 HELD_QUERY = ["Could you find", "Please give me", "I want", "Can you tell me"]
 SUBJECTS = """
 weather temperature forecast population time news score match flight hotel restaurant recipe
@@ -197,7 +198,8 @@ class Function:
             )
             text = f"{ask} {rng.choice(['the', 'a', 'my', 'the'])} {self.noun}"
         else:
-            ask = rng.choice(HELD_QUERY if held_words else QUERY[self.verb])
+            usual = ANY_QUERY if rng.random() < 0.6 else QUERY[self.verb]
+            ask = rng.choice(HELD_QUERY if held_words else usual)
             text = f"{ask} the {self.noun}"
         text = " ".join([text, *parts])
         question = text.split()[0] in ("What", "Can", "Could", "Would")

@@ -28,7 +28,7 @@ FRAMES = [
     "Please tell me {}.", "Find {}.", "Please find {}.", "Look up {}.", "Look up {}, please.", "Can you look up {}?", "Search for {}.",
     "Could you find out {}?", "I need {}.", "I need to know {}.", "I want to know {}.", "Do you know {}?", "Give me {}.", "Check {}.",
     "Can you check {}?", "Could you check {} for me?", "Hi, what is {}?", "Hello! What is {}?", "Hey, can you find {}?", "{}?", "{}",
-    "I would like to know {}.", "Please search for {}.", "Do you have {}?", "I am looking for {}.", "Help me find {}.", "Get me {}.", "Any idea about {}?", "Tell me about {}.", "Please give me {}.", "Hi, I need {}.", "Hello, tell me {}.", "Can you search for {}?", "Can you find {} for me?", "What is {}",
+    "I would like to know {}.", "Please search for {}.", "Would you find {}?", "Would you look up {}?", "Would you check {}?", "Could you tell me {}?", "Will you tell me {}?", "Could you search for {}?", "I'd like {}.", "Can I have {}?", "Could you please tell me {}?", "Do you have {}?", "I am looking for {}.", "Help me find {}.", "Get me {}.", "Any idea about {}?", "Tell me about {}.", "Please give me {}.", "Hi, I need {}.", "Hello, tell me {}.", "Can you search for {}?", "Can you find {} for me?", "What is {}",
     "Do a web search for {}.", "Search the web for {}.", "Find out {}.", "Could you tell me {}, please?", "Let me know {}.",
 ]  # fmt: skip
 HELD_FRAMES = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from training.text import accuracy
@@ -37,12 +38,13 @@ MIX = {
 
 @dataclass
 class Recipe:
-    steps: int = 4000
+    steps: int = 3850
     tokens: int = 3072
     seed: int = 1
     warm: float = 0.08  # share of the steps on WARM_MIX
-    decay_steps: int = 1000  # the last steps, with falling learning rate
+    decay_steps: int = 2150  # the last steps, with falling learning rate
     evaluate_every: int = 300
+    start: Path | None = None  # a finished checkpoint, in place of the structured start
     save_every: int = 100
 
 
@@ -79,6 +81,9 @@ def train(run: Path, recipe: Recipe) -> None:
     config = {**CONFIG, "vocab_size": encode.vocab_size}
     model = Llama(config)
     structured_start(model, config, recipe.seed)
+    if recipe.start:
+        stored = load_file(recipe.start / "model.safetensors")
+        model.load_state_dict({name: weight.float() for name, weight in stored.items()})
     optimizer = Optimizer(model)
     average = Average(model)
     step = 0
@@ -111,7 +116,8 @@ def train(run: Path, recipe: Recipe) -> None:
 
     started, total = time.monotonic(), 0.0
     while step < recipe.steps:
-        mix = WARM_MIX if step < recipe.steps * recipe.warm else MIX
+        copying = not recipe.start and step < recipe.steps * recipe.warm
+        mix = WARM_MIX if copying else MIX
         loss = loss_of(model, *batch(encode, mix, recipe.seed, step, recipe.tokens))
         loss.backward()
         optimizer.step(rate(step, recipe))
@@ -125,8 +131,7 @@ def train(run: Path, recipe: Recipe) -> None:
                 seconds=round(time.monotonic() - started),
             )
             total = 0.0
-        if step % recipe.save_every == 0:
+        if step % recipe.save_every == 0 or step == recipe.steps:
             save()
         if step % recipe.evaluate_every == 0 or step == recipe.steps:
             note(held_out=accuracy.report(average.model, encode, 100))
-    save()
