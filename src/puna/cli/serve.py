@@ -101,6 +101,7 @@ def serve(
 def inventory(models: Mapping[str, ChatModel]) -> list[str]:
     """A line for each model: how it is computed, what memory it takes, what that holds."""
     from puna.cli.terminal import gigabytes
+    from puna.kernels import native
     from puna.local import LocalModel
 
     lines: list[str] = []
@@ -114,6 +115,8 @@ def inventory(models: Mapping[str, ChatModel]) -> list[str]:
             f"{model.placement.device}); {gigabytes(memory.kv_bytes)} for keys and values "
             f"hold {memory.kv_tokens:,} tokens, {memory.context:,} of one conversation"
         )
+        if model.placement.device == "cpu" and (missing := native.why_not()):
+            lines.append(f"{name} is computed by torch alone, without native kernels: {missing}")
     return lines
 
 
