@@ -29,7 +29,7 @@ CONFIG = {
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,
     },
-    "max_position_embeddings": 131072,
+    "max_position_embeddings": 2048,
     "attention_bias": False,
     "mlp_bias": False,
     "tie_word_embeddings": True,
