@@ -126,6 +126,8 @@ def find_on_disk(name: str, settings: Settings) -> Path | None:
 
 def repository_of(name: str) -> str:
     """The hub's repository for a catalog name; OWNER/REPOSITORY stays. Raises `StartupError`."""
+    if name in EMBEDDED:
+        raise StartupError(f"{name} comes with Puna: there is nothing to fetch")
     known = catalog.find(name)
     if known is not None and known.config is None:
         raise StartupError(

@@ -28,7 +28,9 @@ def _hub_cache() -> Path:
 class Settings(BaseSettings):
     """Memory in bytes, times in seconds, lengths in tokens."""
 
-    model_config = SettingsConfigDict(env_prefix="PUNA_", toml_file="puna.toml", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="PUNA_", toml_file="puna.toml", extra="forbid", populate_by_name=True
+    )
 
     # server
     host: str = "127.0.0.1"

@@ -277,7 +277,8 @@ def test_chat_on_a_terminal_streams_stops_and_remembers(elsewhere: str, tmp_path
     terminal.wait_for("...")
     terminal.type("/nothing\n")
     terminal.wait_for("there is no /nothing")
-    terminal.wait_for("> ")
+    terminal.wait_for("> \x1b[0m")
+    time.sleep(0.5)  # readline shows its prompt a moment before it listens
     terminal.type("\x03")
     terminal.wait_for("> ")
     terminal.type("\x04")

@@ -148,6 +148,7 @@ def test_a_gated_model_without_a_token_says_what_to_do(hub: FakeHub, tmp_path: P
         ("someone/notes", {}, "no weights that Puna can read"),
         ("Llama-3.2-1B-Instrukt", {}, "did you mean Llama-3.2-1B-Instruct?"),
         ("Llama-4-Scout-17B-16E-Instruct", {}, "another architecture"),
+        ("cria-text", {}, "comes with Puna"),
         ("a/b/c", {}, "there is no model 'a/b/c'"),
         ("bad name/x y", {}, "is no repository"),
         (NAME, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "check the network"),

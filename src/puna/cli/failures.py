@@ -36,6 +36,8 @@ def report(error: BaseException) -> int:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """The line, without `puna: `, and the exit code."""
+    from tomllib import TOMLDecodeError
+
     from pydantic import ValidationError
 
     from puna.errors import InvalidValue, PunaError
@@ -48,6 +50,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return _usage(error), error.exit_code
     if isinstance(error, ValidationError):
         return _setting(error), USAGE
+    if isinstance(error, TOMLDecodeError):
+        return f"puna.toml: {error}", USAGE
     if isinstance(error, MemoryError):
         return "out of memory; try a smaller model, or --kv-memory and --max-context", MACHINE
     if isinstance(error, OSError):
@@ -69,6 +73,8 @@ def _setting(error: ValidationError) -> str:
     """The first wrong setting. Its value may be a secret, so only a plain one is shown."""
     first = error.errors(include_url=False, include_context=False)[0]
     name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"puna.toml: there is no setting {name}"
     value = first.get("input")
     shown = f" {value!r}" if isinstance(value, int | float | str) and "key" not in name else ""
     variable = name if name.isupper() else f"PUNA_{name.upper()}"

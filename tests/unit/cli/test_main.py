@@ -10,6 +10,7 @@ import pytest
 
 from puna.cli.main import COMMANDS, application, run_command_line
 from puna.errors import CheckpointError
+from puna.opening import settings_from
 
 PUNA = str(Path(sys.executable).with_name("puna"))
 CommandOutput = pytest.CaptureFixture[str]
@@ -147,6 +148,40 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Comm
     monkeypatch.setenv("PUNA_PORT", "many")
     assert run_command_line(["serve"]) == 2
     assert "PUNA_PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prot = 9000", "puna: puna.toml: there is no setting prot\n"),
+        ("port = ", "puna: puna.toml: Invalid value"),
+        ("port = 'many'", "puna: setting port 'many'"),
+    ],
+)
+def test_a_wrong_settings_file_is_named(
+    text: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: CommandOutput,
+) -> None:
+    (tmp_path / "puna.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert run_command_line(["models"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(said)
+    assert captured.err.count("\n") == 1
+
+
+def test_what_is_said_on_the_command_line_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "puna.toml").write_text("port = 9001\nhost = '::1'\nmax_queue = 7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PUNA_HOST", "0.0.0.0")
+    monkeypatch.setenv("PUNA_PORT", "9002")
+    settings = settings_from({"port": 9003, "device": None})
+    assert (settings.port, settings.host, settings.max_queue) == (9003, "0.0.0.0", 7)
 
 
 def test_a_reader_that_leaves_the_pipe_is_no_error() -> None:
