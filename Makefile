@@ -46,14 +46,12 @@ clean:
 	@echo "Making the environment in .venv with $(PYTHON) ..."
 	@$(PYTHON) -m venv .venv
 
-NATIVE := setup.py $(wildcard src/puna/kernels/native/*.h src/puna/kernels/native/*.cpp)
-
-.venv/.demo: pyproject.toml constraints.txt $(NATIVE) | .venv/bin/python
+.venv/.demo: $(SOURCES) | .venv/bin/python
 	@echo "Installing Puna and what the demo needs into .venv (a few minutes the first time) ..."
 	@$(PIP) -e '.[demo]'
 	@touch $@
 
-.venv/.dev: pyproject.toml constraints.txt $(NATIVE) | .venv/bin/python
+.venv/.dev: $(SOURCES) | .venv/bin/python
 	@echo "Installing Puna and its development tools into .venv (a few minutes the first time) ..."
 	@$(PIP) -e '.[dev]'
 	@touch .venv/.demo $@
