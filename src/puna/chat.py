@@ -158,12 +158,23 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that a tool made: a plot, a table."""
+
+    name: str
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool gave back, told to whoever follows a tool loop."""
+    """What a tool gave back, told to whoever follows a tool loop. `source`: what answered."""
 
     call: ToolCall
     content: str
     is_error: bool = False
+    files: tuple[File, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ message. A message says what was wrong, what was expected and what to do, on one
     │   └── Unauthorized        wrong key or none
     ├── Overloaded              the queue is full: try again after `retry_after` seconds
     ├── EngineFailed            this request failed inside the engine; others go on
+    ├── ToolFailed              a tool could not do what a call asked; the model is told the message
     ├── RemoteFailed            a server that Puna calls answered with an error, or not at all
     └── StartupError            the user can mend the command or the machine
         ├── CheckpointError     a model file is missing, truncated, corrupt, mislabelled or unknown
@@ -86,6 +87,10 @@ class Overloaded(PunaError):
 
 class EngineFailed(PunaError):
     code = "internal_error"
+
+
+class ToolFailed(PunaError):
+    code = "tool_failed"
 
 
 class RemoteFailed(PunaError):

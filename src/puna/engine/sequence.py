@@ -1,7 +1,7 @@
 """What is asked of the engine, and what has become of it so far.
 
-It knows token ids, and of images their place and digest. It knows no text, no tensors, and no
-memory but the numbers of the pages that a sequence holds.
+It knows token ids, of images their place and digest, of a grammar what it allows next. It knows no
+text, and no memory but the numbers of the pages that a sequence holds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
+
+from torch import Tensor
 
 from puna.errors import PunaError
 from puna.llama.batch import image_ranges
@@ -56,6 +58,24 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict[int, float])
     logprobs: bool = False
     top_logprobs: int = 0
+
+
+class Constraint(Protocol):
+    """What a grammar allows of a sequence's next token. It is asked for a mask before each choice
+    and told each token that was chosen; only one thread at a time uses it."""
+
+    def mask(self) -> Tensor | None:
+        """Bits [ceil(vocab / 32)] int32 on the CPU, lowest first, set where a token is allowed;
+        None where all are. At least one is. Valid until the next call."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """`token`, which the mask allowed, was chosen."""
+        ...
+
+    def forced(self) -> Ordered[int]:
+        """Tokens that must come next, whatever the logits; often none. Changes nothing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
