@@ -25,6 +25,10 @@ def _hub_cache() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
 
 
+def _config_dir() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "puna"
+
+
 class Settings(BaseSettings):
     """Memory in bytes, times in seconds, lengths in tokens."""
 
@@ -60,6 +64,17 @@ class Settings(BaseSettings):
     page_size: int = Field(default=16, ge=1)
     max_batch_tokens: int = Field(default=512, ge=1, description="rows a step, at most")
     max_sequences: int = Field(default=64, ge=1, description="sequences a step, at most")
+
+    # tools
+    brave_api_key: str | None = Field(default=None, validation_alias="BRAVE_API_KEY", repr=False)
+    wolfram_app_id: str | None = Field(default=None, validation_alias="WOLFRAM_APP_ID", repr=False)
+    searxng_url: str | None = Field(
+        default=None, description="a SearXNG of one's own, asked where there is no key of Brave's"
+    )
+    keyring: bool = Field(default=True, description="keys may be in the system's keyring")
+    config_dir: Path = Field(
+        default_factory=_config_dir, description="of the user: keys, servers of tools"
+    )
 
     # outside
     hf_endpoint: str | None = Field(default=None, validation_alias="HF_ENDPOINT")

@@ -22,6 +22,7 @@ COMMANDS = {
     "ask": "Ask one question.",
     "models": "List the models, what is on disk, what would fit.",
     "pull": "Fetch a checkpoint from a Hugging Face hub.",
+    "keys": "Keep the keys of outside services.",
     "doctor": "Say what this machine can do, and what to mend.",
 }
 SETTINGS: dict[str, dict[str, Any]] = {"run": {"allow_interspersed_args": False}}
