@@ -20,6 +20,7 @@ from puna.engine.pages import PagePool
 from puna.engine.runner import EncodedImage, Model, Runner
 from puna.engine.scheduler import Scheduler, Work
 from puna.engine.sequence import (
+    Constraint,
     Emitted,
     Ended,
     Outbox,
@@ -108,16 +109,25 @@ class Engine:
         self._last_finish = time.monotonic()
         self._seconds_per_finish = 1.0
 
-    def submit(self, prompt: Prompt, sampling: SamplingParams, outbox: Outbox) -> Sequence:
+    def submit(
+        self,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        outbox: Outbox,
+        constraint: Constraint | None = None,
+    ) -> Sequence:
         """Takes a request; `outbox` is called in the engine's thread with each `Emitted`, then once
-        with `Ended` or an error, and must not block. What is given back can be cancelled, and from
-        its first token on it knows its `cached_tokens`.
+        with `Ended` or an error, and must not block. `constraint` is this request's alone, from its
+        first new token on. What is given back can be cancelled, and from its first token on it
+        knows its `cached_tokens`.
 
         Raises `ContextTooLong` and `InvalidImage` when it could never fit, `Overloaded` when the
         queue is full, `EngineFailed` when the engine is closed.
         """
         self._check(prompt, sampling)
-        sequence = Sequence(next(self._numbers), prompt, sampling, outbox, self.limits.page_size)
+        sequence = Sequence(
+            next(self._numbers), prompt, sampling, outbox, self.limits.page_size, constraint
+        )
         needed = sequence.most_images_at_once(self.images.size_of)
         if needed > self.limits.image_memory:
             raise InvalidImage(

@@ -108,4 +108,6 @@ class Runner:
 
 
 def _row(sequence: Sequence) -> Row:
-    return Row(sequence.sampling, sequence.seed, sequence.counts, sequence.generated)
+    return Row(
+        sequence.sampling, sequence.seed, sequence.counts, sequence.generated, sequence.constraint
+    )

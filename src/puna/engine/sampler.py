@@ -1,11 +1,12 @@
 """Logits -> token ids: a plain function of rows and what each row asked for.
 
-It knows no sequences, no batch and no state: a row's token depends on its own logits, parameters,
-seed and position alone, so the company that it has in a batch cannot change it.
+It knows no sequences and no batch: a row's token depends on its own logits, parameters, seed,
+position and constraint alone, so the company that it has in a batch cannot change it. The one state
+that it moves is the constraint's, which is told what was chosen.
 
-`_bent` is the one place where logits are changed before a token is chosen; a grammar's mask belongs
-there. Log probabilities are those of the model itself, before bias, penalties, temperature and
-cuts, as OpenAI gives them.
+`_bent` is the one place where logits are changed before a token is chosen, a grammar's mask last.
+Log probabilities are those of the model itself, before bias, penalties, mask, temperature and cuts,
+as OpenAI gives them.
 """
 
 from __future__ import annotations
@@ -16,25 +17,33 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from puna.engine.sequence import Emitted, SamplingParams
+from puna.engine.sequence import Constraint, Emitted, SamplingParams
 from puna.errors import EngineFailed
 
 # Sorting the whole vocabulary costs more than all else here, and few rows need it: the likeliest
 # token weighs 1, and those above one of these floors mostly suffice.
 _FLOORS = (1e-3, 1e-6, -1.0)
 
+# What each byte of a mask adds to eight logits: looked up eight at a time, as the bits unpacked one
+# by one take seven times as long.
+_OCTETS = torch.tensor(
+    [[0.0 if byte >> bit & 1 else -torch.inf for bit in range(8)] for byte in range(256)]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What decides a row's token beside its logits: `counts` of the tokens generated so far, which
-    the penalties look at, and `index`, how many they are."""
+    the penalties look at, and `index`, how many they are. `constraint`: what a grammar allows."""
 
     sampling: SamplingParams
     seed: int
     counts: Mapping[int, int]
     index: int
+    constraint: Constraint | None = None
 
 
 def sample(logits: Tensor, rows: Sequence[Row]) -> list[Emitted | Exception]:
@@ -64,6 +73,8 @@ def _choose(logits: Tensor, row: Row, best: int) -> Emitted:
         token = best if bent is logits else int(bent.argmax())
     else:
         token = _draw(bent, sampling, uniform(row.seed, row.index))
+    if row.constraint is not None:
+        row.constraint.accept(token)
     if not sampling.logprobs:
         return Emitted(token)
     norm = logits.logsumexp(dim=-1)
@@ -84,11 +95,18 @@ def _bent(logits: Tensor, row: Row) -> Tensor:
         for token, count in row.counts.items():
             penalty = count * sampling.frequency_penalty + sampling.presence_penalty
             changes[token] = changes.get(token, 0.0) - penalty
-    if not changes:
-        return logits
-    ids = torch.tensor(list(changes), device=logits.device)
-    amounts = torch.tensor(list(changes.values()), dtype=logits.dtype, device=logits.device)
-    return logits.index_add(0, ids, amounts)
+    if changes:
+        ids = torch.tensor(list(changes), device=logits.device)
+        amounts = torch.tensor(list(changes.values()), dtype=logits.dtype, device=logits.device)
+        logits = logits.index_add(0, ids, amounts)
+    bits = row.constraint.mask() if row.constraint is not None else None
+    return logits if bits is None else masked(logits, bits)
+
+
+def masked(logits: Tensor, bits: Tensor) -> Tensor:
+    """Logits [vocab], -inf where `bits` [ceil(vocab / 32)] int32 has no bit: a new tensor."""
+    octets = bits.view(torch.uint8).to(logits.device).int()  # the lowest first, as bits are
+    return logits + F.embedding(octets, _OCTETS.to(logits.device)).view(-1)[: len(logits)]
 
 
 def _draw(logits: Tensor, sampling: SamplingParams, u: float) -> int:

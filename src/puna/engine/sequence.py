@@ -61,12 +61,13 @@ class SamplingParams:
 
 
 class Constraint(Protocol):
-    """What a grammar allows of a sequence's next token. It is asked for a mask before each choice
-    and told each token that was chosen; only one thread at a time uses it."""
+    """What a grammar allows of a sequence's next token. The sampler asks for a mask before each
+    choice and tells it each token that was chosen; only one thread at a time uses it."""
 
     def mask(self) -> Tensor | None:
         """Bits [ceil(vocab / 32)] int32 on the CPU, lowest first, set where a token is allowed;
-        None where all are. At least one is. Valid until the next call."""
+        None where all are. At least one is. Valid until the next `accept`; kept until then, so
+        that who asks early (while the model computes) spares who asks later."""
         ...
 
     def accept(self, token: int) -> None:
@@ -121,10 +122,17 @@ class Sequence:
     """
 
     def __init__(
-        self, number: int, prompt: Prompt, sampling: SamplingParams, outbox: Outbox, page_size: int
+        self,
+        number: int,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        outbox: Outbox,
+        page_size: int,
+        constraint: Constraint | None = None,
     ) -> None:
         self.number = number  # order of arrival: the smaller, the elder
         self.sampling = sampling
+        self.constraint = constraint
         self.seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
         self.outbox = outbox
         self.prompt_length = len(prompt.token_ids)
