@@ -10,13 +10,14 @@ attention functions ask which row belongs to whom.
 
 from puna.kernels.attention import PagedSpan, cross_attention, paged_attention, store
 from puna.kernels.dense import embedding, linear, rms_norm, swiglu
-from puna.kernels.packed import Format, Packed, pack, unpack
+from puna.kernels.packed import Format, Packed, assemble, pack, unpack
 from puna.kernels.rotary import rotary_table, rotate
 
 __all__ = [
     "Format",
     "Packed",
     "PagedSpan",
+    "assemble",
     "cross_attention",
     "embedding",
     "linear",

@@ -17,6 +17,7 @@ shows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -61,6 +62,26 @@ def pack(weight: Tensor, form: Format) -> Packed:
         padded = F.pad(part, (0, across * BLOCK - columns, 0, -part.shape[0] % BLOCK))
         blocks = _split(_split(padded, 1, across, BLOCK), 0, -1, BLOCK).transpose(1, 2)
         data[first : first + step] = _PACK[form](blocks)
+    return Packed(data, form, rows, columns)
+
+
+def assemble(
+    parts: Iterable[tuple[Tensor, Tensor]], rows: int, columns: int, form: Format
+) -> Packed:
+    """A weight made of integers and scales that are there already: nothing is rounded.
+
+    `parts` are its rows from the top, a multiple of 32 in each but the last: `values` uint8
+    [n, columns], where 128 (int8) or 8 (int4) means zero, and `scales` fp16 [n, columns / 32].
+    """
+    down, across = -(-rows // BLOCK), columns // BLOCK
+    data = torch.empty(down, across, BLOCK_BYTES[form], dtype=torch.uint8)
+    first = 0
+    for values, scales in parts:
+        padding = (0, 0, 0, -len(values) % BLOCK)
+        blocks = F.pad(values, padding).view(-1, BLOCK, across, BLOCK).transpose(1, 2)
+        scale = F.pad(scales, padding).view(-1, BLOCK, across, 1).transpose(1, 2)
+        data[first : first + len(blocks)] = _LAY_OUT[form](scale, blocks)
+        first += len(blocks)
     return Packed(data, form, rows, columns)
 
 
@@ -149,7 +170,10 @@ def _unpack_bf16(data: Tensor) -> Tensor:
 
 def _pack_int8(blocks: Tensor) -> Tensor:
     scale = (blocks.abs().amax(-1, keepdim=True) / 127).half()
-    values = _rounded(blocks, scale).clamp(-127, 127).add(128).to(torch.uint8)
+    return _lay_out_int8(scale, _rounded(blocks, scale).clamp(-127, 127).add(128).to(torch.uint8))
+
+
+def _lay_out_int8(scale: Tensor, values: Tensor) -> Tensor:
     return _with_scales(scale, _split(values, -1, 8, 4).transpose(2, 3))
 
 
@@ -162,7 +186,10 @@ def _unpack_int8(data: Tensor) -> Tensor:
 def _pack_int4(blocks: Tensor) -> Tensor:
     largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     scale = (largest / -8).half()
-    values = _rounded(blocks, scale).clamp(-8, 7).add(8).to(torch.uint8)
+    return _lay_out_int4(scale, _rounded(blocks, scale).clamp(-8, 7).add(8).to(torch.uint8))
+
+
+def _lay_out_int4(scale: Tensor, values: Tensor) -> Tensor:
     low, high = _split(values, -1, 4, 2, 4).unbind(-2)
     return _with_scales(scale, (low | (high << 4)).transpose(2, 3))
 
@@ -189,4 +216,5 @@ def _scales_of(data: Tensor) -> tuple[Tensor, Tensor]:
 
 
 _PACK = {"bf16": _pack_bf16, "int8": _pack_int8, "int4": _pack_int4}
+_LAY_OUT = {"int8": _lay_out_int8, "int4": _lay_out_int4}
 _UNPACK = {"bf16": _unpack_bf16, "int8": _unpack_int8, "int4": _unpack_int4}

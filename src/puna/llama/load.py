@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from puna.kernels import Format, pack
+from puna.kernels import Format, Packed, pack
 from puna.llama import linear
 from puna.llama.model import Llama
-from puna.llama.packing import format_of
+from puna.llama.packing import Packing, format_of
 from puna.llama.shapes import tensor_shapes
 from puna.llama.weights import Checkpoint
 
@@ -25,10 +25,11 @@ def load_llama(
     checkpoint: Checkpoint,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    packing: Format | None = None,
+    packing: Packing | None = None,
 ) -> Llama:
     """The model in `dtype` on `device`, ready for inference: no gradients, evaluation mode. With
-    `packing` (CPU only) its projections are packed and all else is fp32.
+    `packing` (CPU only) its projections are packed and all else is fp32; those that the checkpoint
+    has in the very format are taken as they are, and mapped where the file holds whole blocks.
 
     Raises CheckpointError when the files have changed or are damaged since they were opened.
     """
@@ -36,21 +37,23 @@ def load_llama(
         model = Llama(checkpoint.config)
     state: dict[str, Tensor] = {}
     for name in tensor_shapes(checkpoint.config):
-        form = format_of(name, checkpoint.config, packing) if packing else None
+        form = packing and format_of(name, checkpoint.config, packing, checkpoint.stored_format)
         if form:
             module = model.get_submodule(name.removesuffix(".weight"))
-            linear.pack(module, pack(checkpoint.read(name, _unrounded(checkpoint)), form))
+            linear.pack(module, packed(checkpoint, name, form))
         else:
             state[name] = checkpoint.read(name, torch.float32 if packing else dtype).to(device)
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 
 
-def _unrounded(checkpoint: Checkpoint) -> torch.dtype:
-    """Numbers times fp16 scales, as GGUF has them, are exact in fp32 alone: Q8_0 and Q4_0 are then
-    packed without loss, where each block uses the whole range of its integers."""
-    stored = checkpoint.stored_dtype
-    return torch.float32 if stored == torch.float16 else stored
+def packed(checkpoint: Checkpoint, name: str, form: Format) -> Packed:
+    """One matrix of a checkpoint in `form`: as it is stored, or rounded from its exact values."""
+    if checkpoint.stored_format(name) == form:
+        return checkpoint.packed(name)
+    # Numbers times fp16 scales, as GGUF has them, are exact in fp32 alone.
+    half = checkpoint.stored_dtype == torch.float16
+    return pack(checkpoint.read(name, torch.float32 if half else checkpoint.stored_dtype), form)
 
 
 class _NoInitialisation(TorchFunctionMode):

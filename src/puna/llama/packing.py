@@ -2,16 +2,23 @@
 
 Projections, the embedding and the head are packed; norms, gates and position embeddings stay fp32.
 With int4 the parts that a few bits would hurt most keep 8: the head (and so a tied embedding),
-cross-attention layers, the vision encoder and the projector. It knows names and shapes, no tensors.
+cross-attention layers, the vision encoder and the projector. `stored` means: as the checkpoint has
+them, if it has them packed, and bf16 for the rest. It knows names and shapes, no tensors.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from puna.kernels.packed import BLOCK, BLOCK_BYTES, Format
 from puna.llama.config import LlamaConfig
 from puna.llama.shapes import Shape, tensor_shapes
+
+Packing: TypeAlias = Format | Literal["stored"]
+StoredFormat: TypeAlias = Callable[[str], Format | None]
+"""Canonical name -> the format in which a checkpoint has that tensor."""
 
 _PROJECTIONS = frozenset(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")) | {
     "fc1",
@@ -22,20 +29,36 @@ _PROJECTIONS = frozenset(f"{name}_proj" for name in ("q", "k", "v", "o", "gate",
 }
 
 
-def format_of(name: str, config: LlamaConfig, form: Format) -> Format | None:
-    """The format of a tensor, by its canonical name, in a model packed as `form`; None: fp32."""
+def _unpacked(_: str) -> Format | None:
+    return None
+
+
+def format_of(
+    name: str, config: LlamaConfig, packing: Packing, stored: StoredFormat = _unpacked
+) -> Format | None:
+    """The format of a tensor, by its canonical name, in a model packed as `packing`; None: fp32."""
     parts = name.split(".")
     if parts[-1] != "weight" or parts[-2] not in _PROJECTIONS:
         return None
-    return "int8" if form == "int4" and _is_delicate(parts, config) else form
+    if packing == "stored":
+        return stored(name) or "bf16"
+    return "int8" if packing == "int4" and _is_delicate(parts, config) else packing
 
 
-def packed_bytes(config: LlamaConfig, form: Format) -> int:
-    """What the weights of a model packed as `form` take."""
+def packed_bytes(config: LlamaConfig, packing: Packing, stored: StoredFormat = _unpacked) -> int:
+    """What the weights of a model packed as `packing` take."""
     return sum(
-        _bytes_of(shape, format_of(name, config, form))
+        tensor_bytes(shape, format_of(name, config, packing, stored))
         for name, shape in tensor_shapes(config).items()
     )
+
+
+def tensor_bytes(shape: Shape, form: Format | None) -> int:
+    """What a tensor takes, packed as `form` or in fp32."""
+    if form is None:
+        return 4 * math.prod(shape)
+    rows, columns = shape
+    return -(-rows // BLOCK) * -(-columns // BLOCK) * BLOCK_BYTES[form]
 
 
 def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:
@@ -44,10 +67,3 @@ def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:
     if parts[-2] == "lm_head" or parts[0] != "model":
         return True
     return int(parts[2]) in config.cross_attention_layers
-
-
-def _bytes_of(shape: Shape, form: Format | None) -> int:
-    if form is None:
-        return 4 * math.prod(shape)
-    rows, columns = shape
-    return -(-rows // BLOCK) * -(-columns // BLOCK) * BLOCK_BYTES[form]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from puna.errors import CheckpointError
+from puna.kernels import Format, Packed
 from puna.llama.config import LlamaConfig
 from puna.llama.shapes import Shape, count_parameters, tensor_shapes
 from puna.llama.tokenizer import Tokenizer
@@ -50,6 +51,8 @@ class Checkpoint(ABC):
     generation: GenerationDefaults = GenerationDefaults()
     stored_dtype: torch.dtype
     """The dtype that most weights are stored in; float16 for quantised ones."""
+    quantized: str | None = None
+    """What most weights are quantised to, in the layout's own word; None where they are not."""
 
     @abstractmethod
     def stored_shapes(self) -> Mapping[str, Shape]:
@@ -59,6 +62,15 @@ class Checkpoint(ABC):
     @abstractmethod
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """One tensor on the CPU, contiguous; memory-mapped where the files hold it just so."""
+
+    def stored_format(self, name: str) -> Format | None:
+        """The packed format in which the files hold this matrix, to the last bit; None for others,
+        which are had by `read` alone."""
+        return None
+
+    def packed(self, name: str) -> Packed:
+        """A matrix that has a `stored_format`, in it."""
+        raise KeyError(name)
 
     @abstractmethod
     def _open_tokenizer(self) -> Tokenizer: ...

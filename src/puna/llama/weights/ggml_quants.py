@@ -1,16 +1,19 @@
 """ggml's block formats: raw bytes -> numbers, exactly as llama.cpp defines them.
 
 A block is a run of 32 or 256 values of one row that share scales. It knows no files and no names.
-Every decoder takes uint8 [blocks, bytes a block] and gives float32 [blocks, values a block].
+Every decoder takes uint8 [blocks, bytes a block] and gives float32 [blocks, values a block]. Where
+our own kernels have a format of the same integers and scales, a matrix is also had `repacked`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from puna.kernels import Format, Packed, assemble
 
 CHUNK_VALUES = 2**18
 """Values decoded at a time: a large matrix never stands in float32 as a whole, and a chunk's
@@ -33,6 +36,14 @@ def _q8_0(blocks: Tensor) -> Tensor:
 
 def _q4_0(blocks: Tensor) -> Tensor:
     return _halves(blocks[:, :2]) * (_nibbles(blocks[:, 2:]).flatten(1).float() - 8)
+
+
+def _q8_0_integers(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    return blocks[:, 2:] ^ 128, blocks[:, :2].contiguous().view(torch.float16)
+
+
+def _q4_0_integers(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    return _nibbles(blocks[:, 2:]).flatten(1), blocks[:, :2].contiguous().view(torch.float16)
 
 
 def _q4_k(blocks: Tensor) -> Tensor:
@@ -59,20 +70,26 @@ def _q6_k(blocks: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GGMLType:
-    """`plain` is set for types that torch has; the others are `block` values in `size` bytes."""
+    """`plain` is set for types that torch has; the others are `block` values in `size` bytes.
+
+    `format` is ours that holds the very same numbers, and `integers` gives what `assemble` makes
+    it of, from uint8 [blocks, bytes a block]: values [blocks, 32] and scales [blocks, 1].
+    """
 
     name: str
     block: int
     size: int
     plain: torch.dtype | None = None
     decode: Callable[[Tensor], Tensor] | None = None
+    format: Format | None = None
+    integers: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 TYPES = {
     0: GGMLType("F32", 1, 4, torch.float32),
     1: GGMLType("F16", 1, 2, torch.float16),
-    2: GGMLType("Q4_0", 32, 18, decode=_q4_0),
-    8: GGMLType("Q8_0", 32, 34, decode=_q8_0),
+    2: GGMLType("Q4_0", 32, 18, decode=_q4_0, format="int4", integers=_q4_0_integers),
+    8: GGMLType("Q8_0", 32, 34, decode=_q8_0, format="int8", integers=_q8_0_integers),
     12: GGMLType("Q4_K", 256, 144, decode=_q4_k),
     14: GGMLType("Q6_K", 256, 210, decode=_q6_k),
     30: GGMLType("BF16", 1, 2, torch.bfloat16),
@@ -119,3 +136,19 @@ def dequantize(raw: Tensor, kind: GGMLType, dtype: torch.dtype) -> Tensor:
         part = slice(start, start + step)
         values[part] = kind.decode(blocks[part])
     return values.flatten()
+
+
+def repacked(raw: Tensor, kind: GGMLType) -> Packed:
+    """Bytes uint8 [rows, bytes a row] of a matrix -> the same numbers for our kernels."""
+    form, integers = kind.format, kind.integers
+    if form is None or integers is None:
+        raise ValueError(f"there is no packed format that holds {kind.name} exactly")
+    rows, columns = len(raw), raw.shape[1] // kind.size * kind.block
+    step = -(-CHUNK_VALUES // columns // 32) * 32
+
+    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, rows, step):
+            values, scales = integers(raw[first : first + step].reshape(-1, kind.size))
+            yield values.view(-1, columns), scales.view(-1, columns // 32)
+
+    return assemble(parts(), rows, columns, form)

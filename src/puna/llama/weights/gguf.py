@@ -1,8 +1,8 @@
 """llama.cpp's layout: one GGUF file with weights, description and tokenizer.
 
 Text models (architecture `llama`), and vision models as Ollama converts them (`mllama`): llama.cpp
-itself has no layout for those. Weights are dequantised when read. It knows no bytes: the container
-is `gguf_file.py`.
+itself has no layout for those. Weights are dequantised when read, or taken as they are where our
+kernels have the format. It knows no bytes: the container is `gguf_file.py`.
 
 What is said of Ollama is its converter's doing, read there (0.7.1 and later); no published file was
 at hand to try. It stores the vision encoder's gates as tanh(gate), the position gate twice (as
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from puna.errors import CheckpointError
+from puna.kernels import Format, Packed
 from puna.llama.config import LlamaConfig, RopeScaling, VisionConfig
 from puna.llama.rope import rope_frequencies
 from puna.llama.shapes import Shape, tensor_shapes
@@ -29,7 +30,7 @@ from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights.check_config import check_config
 from puna.llama.weights.checkpoint import Checkpoint, aspect_ratios, half_split
 from puna.llama.weights.fields import Fields, show
-from puna.llama.weights.ggml_quants import GGMLType
+from puna.llama.weights.ggml_quants import GGMLType, repacked
 from puna.llama.weights.gguf_file import GGUFFile
 
 _TOP = {
@@ -95,7 +96,8 @@ class GGUFCheckpoint(Checkpoint):
             sizes[tensor.kind] += tensor.size
         ((most, _),) = sizes.most_common(1)
         self.stored_dtype = most.plain or torch.float16
-        self.layout = f"GGUF {most.name}" + ("" if most.plain else ", dequantised")
+        self.layout = f"GGUF {most.name}"
+        self.quantized = None if most.plain else most.name
 
     def stored_shapes(self) -> Mapping[str, Shape]:
         found: dict[str, Shape] = {}
@@ -120,6 +122,17 @@ class GGUFCheckpoint(Checkpoint):
         if heads := self._interleaved_heads(name):
             return half_split(tensor, heads)
         return tensor
+
+    def stored_format(self, name: str) -> Format | None:
+        return self._file.tensors[self._names[name]].kind.format
+
+    def packed(self, name: str) -> Packed:
+        stored_name = self._names[name]
+        tensor = self._file.tensors[stored_name]
+        raw = self._file.raw(stored_name).view(tensor.shape[0], -1)
+        if heads := self._interleaved_heads(name):
+            raw = half_split(raw, heads)
+        return repacked(raw, tensor.kind)
 
     def _interleaved_heads(self, name: str) -> int | None:
         if not name.endswith(("q_proj.weight", "k_proj.weight")):

@@ -76,8 +76,12 @@ class GGUFFile:
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor's values in `dtype`; a view of the file where it holds just them."""
+        return self._values(self.tensors[name], self.raw(name), dtype)
+
+    def raw(self, name: str) -> Tensor:
+        """A tensor's bytes, uint8 [size], as they lie in the file."""
         tensor = self.tensors[name]
-        return self._values(tensor, self._bytes[tensor.offset : tensor.offset + tensor.size], dtype)
+        return self._bytes[tensor.offset : tensor.offset + tensor.size]
 
     def copy(self, name: str, dtype: torch.dtype) -> Tensor:
         """The same, read and not mapped: for what describes the model."""
