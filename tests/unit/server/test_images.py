@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puna.errors import InvalidImage
-from puna.server.images import Images, data_url_bytes, is_public
+from puna.server.images import Images, data_url_bytes
+from puna.tools.outside import is_public
 
 
 @given(st.binary(min_size=1), st.sampled_from(["image/jpg", "image/png", "", "x;charset=utf-8"]))
