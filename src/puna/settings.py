@@ -29,6 +29,10 @@ def _config_dir() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "puna"
 
 
+def _state_dir() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "puna"
+
+
 class Settings(BaseSettings):
     """Memory in bytes, times in seconds, lengths in tokens."""
 
@@ -53,7 +57,9 @@ class Settings(BaseSettings):
     models_dir: Path | None = Field(default=None, description="searched before the hub's cache")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    quantize: Literal["none", "int8", "int4"] = "none"
+    quantize: Literal["auto", "none", "int8", "int4"] = Field(
+        default="auto", description="auto: as the files have it"
+    )
     max_context: int | None = Field(default=None, ge=16)
     kv_memory: int | None = Field(default=None, gt=0)
     prompt_style: Literal["hf", "meta"] = "hf"
@@ -71,10 +77,20 @@ class Settings(BaseSettings):
     searxng_url: str | None = Field(
         default=None, description="a SearXNG of one's own, asked where there is no key of Brave's"
     )
+    search_fallback: Literal["none", "ddgs"] = Field(
+        default="none", description="who is asked where there is neither key nor SearXNG"
+    )
+    search_results: int = Field(default=5, ge=1, le=20, description="of one search, at most")
+    brave_endpoint: Literal["web", "llm_context"] = "web"
+    brave_monthly_cap: int = Field(
+        default=1000, ge=0, description="searches a calendar month, at most: they cost money"
+    )
+    wolfram_endpoint: Literal["full", "llm"] = "full"
     keyring: bool = Field(default=True, description="keys may be in the system's keyring")
     config_dir: Path = Field(
         default_factory=_config_dir, description="of the user: keys, servers of tools"
     )
+    state_dir: Path = Field(default_factory=_state_dir, description="of the user: what was spent")
 
     # outside
     hf_endpoint: str | None = Field(default=None, validation_alias="HF_ENDPOINT")
