@@ -6,13 +6,9 @@ It knows what can be opened (a path, a catalog name, an address) and no more of 
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 from puna.chat import (
     ChatEvent,
@@ -30,8 +26,8 @@ from puna.chat import (
     collect,
 )
 from puna.errors import InvalidValue
+from puna.loopthread import LoopThread
 
-T = TypeVar("T")
 MessageLike: TypeAlias = Message | Mapping[str, Any]
 Conversation: TypeAlias = str | Sequence[MessageLike]
 
@@ -213,91 +209,3 @@ def _part(part: object, where: str) -> Text | Image:
         f"{where} holds a {type(part).__name__}; expected strings and images (puna.image(path))",
         param=where,
     )
-
-
-class LoopThread:
-    """An event loop on a thread of its own, so that sync callers need none, nor mind one.
-
-    The thread begins with the first call and ends with `close`, or when nobody holds this object.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: Callable[[], object] | None = None
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`. Ctrl-C cancels it, and is raised once it has ended."""
-        loop = self._running_loop()
-        result: Future[T] = Future()
-        tasks: list[asyncio.Task[T]] = []
-
-        def begin() -> None:
-            task = loop.create_task(work)
-            task.add_done_callback(lambda ended: _hand_over(ended, result))
-            tasks.append(task)
-
-        def cancel() -> None:
-            if tasks:
-                tasks[0].cancel()
-            else:  # Ctrl-C came before it could begin.
-                work.close()
-                result.cancel()
-
-        try:
-            loop.call_soon_threadsafe(begin)
-            return result.result()
-        except BaseException:
-            loop.call_soon_threadsafe(cancel)
-            wait([result])
-            raise
-
-    def iterate(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
-        """The items of `stream`; leaving the loop early closes it, which stops the work."""
-
-        async def following() -> tuple[T] | None:
-            try:
-                return (await anext(stream),)
-            except StopAsyncIteration:
-                return None
-
-        try:
-            while (item := self.run(following())) is not None:
-                yield item[0]
-        finally:
-            self.run(stream.aclose())
-
-    def close(self) -> None:
-        """Stop the thread. What runs on it must have ended."""
-        with self._lock:
-            if self._stop is not None:
-                self._stop()
-            self._loop = self._stop = None
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = loop = asyncio.new_event_loop()
-                self._stop = weakref.finalize(self, _stop, loop)
-                threading.Thread(target=_run, args=(loop,), name="puna-api", daemon=True).start()
-            return self._loop
-
-
-def _hand_over(ended: asyncio.Task[T], result: Future[T]) -> None:
-    if ended.cancelled():
-        result.set_exception(asyncio.CancelledError())
-    elif (error := ended.exception()) is not None:
-        result.set_exception(error)
-    else:
-        result.set_result(ended.result())
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
-
-
-def _stop(loop: asyncio.AbstractEventLoop) -> None:
-    loop.call_soon_threadsafe(loop.stop)

@@ -167,8 +167,29 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsChosen:
+    """A tool loop has more tools than fit well: those that it offers for this turn, and the others.
+
+    Told once, before the answer, and only where something was left out.
+    """
+
+    offered: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolStarted:
+    """A tool loop runs this call itself. A `ToolCall`, in contrast, is for the caller to run.
+
+    All calls of a turn are told before the first of them runs: who follows may decide in between.
+    """
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool gave back, told to whoever follows a tool loop. `source`: what answered."""
+    """What the tool of a `ToolStarted` gave back. `source`: what answered."""
 
     call: ToolCall
     content: str
@@ -185,7 +206,7 @@ class Finished:
     usage: Usage
 
 
-ChatEvent: TypeAlias = TextDelta | ToolCall | ToolResult | Finished
+ChatEvent: TypeAlias = TextDelta | ToolCall | ToolsChosen | ToolStarted | ToolResult | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +243,14 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer: what `collect` makes of a stream."""
+    """A whole answer: what `collect` makes of a stream. `steps`: what a tool loop ran for it."""
 
     text: str
     tool_calls: tuple[ToolCall, ...]
     reason: FinishReason
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] = ()
+    steps: tuple[ToolResult, ...] = ()
 
     @property
     def message(self) -> Message:
@@ -242,6 +264,7 @@ async def collect(stream: AsyncGenerator[ChatEvent, None]) -> Reply:
     texts: list[str] = []
     calls: list[ToolCall] = []
     logprobs: list[TokenLogprob] = []
+    steps: list[ToolResult] = []
     async for event in stream:
         match event:
             case TextDelta():
@@ -250,6 +273,8 @@ async def collect(stream: AsyncGenerator[ChatEvent, None]) -> Reply:
             case ToolCall():
                 calls.append(event)
             case ToolResult():
+                steps.append(event)
+            case ToolStarted() | ToolsChosen():
                 pass
             case Finished():
                 return Reply(
@@ -258,6 +283,7 @@ async def collect(stream: AsyncGenerator[ChatEvent, None]) -> Reply:
                     reason=event.reason,
                     usage=event.usage,
                     logprobs=tuple(logprobs),
+                    steps=tuple(steps),
                 )
     raise RuntimeError("a ChatModel's stream ended without Finished")
 

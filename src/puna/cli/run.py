@@ -161,7 +161,7 @@ def _run_through(
 
 @contextmanager
 def _listening(proxy: Proxy) -> Generator[None]:
-    from puna.api import LoopThread
+    from puna.loopthread import LoopThread
 
     thread = LoopThread()
     thread.run(proxy.start())

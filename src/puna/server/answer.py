@@ -18,6 +18,8 @@ from puna.chat import (
     TokenLogprob,
     ToolCall,
     ToolResult,
+    ToolsChosen,
+    ToolStarted,
     Usage,
 )
 from puna.errors import EngineFailed
@@ -55,7 +57,7 @@ class Choice:
                 self.logprobs.extend(event.logprobs)
             case ToolCall():
                 self.calls.append(event)
-            case ToolResult():
+            case ToolsChosen() | ToolStarted() | ToolResult():
                 pass
             case Finished():
                 self.finished = event
@@ -118,7 +120,7 @@ class Chunks:
                 yield from self._text(index, event)
             case ToolCall():
                 yield from self._call(index, event)
-            case ToolResult():
+            case ToolsChosen() | ToolStarted() | ToolResult():
                 pass
             case Finished():
                 self._finished[index] = event
