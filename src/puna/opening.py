@@ -86,7 +86,7 @@ def model_name(name: str) -> str:
         address, _, model = name.partition("#")
         return model or address.partition("://")[2].partition("/")[0]
     if name not in EMBEDDED and (_looks_like_path(name) or Path(name).exists()):
-        return Path(name).expanduser().resolve().name.removesuffix(".gguf")
+        return Path(name).expanduser().resolve().name.removesuffix(".gguf").removesuffix(".puna")
     known = catalog.find(name)
     return known.name if known else name
 
@@ -102,6 +102,8 @@ def locate(name: str, settings: Settings) -> Path:
         raise CheckpointError(f"{name}: there is no such file or folder")
     if settings.models_dir is not None and (settings.models_dir / name).exists():
         return settings.models_dir / name
+    if settings.models_dir is not None and (settings.models_dir / f"{name}.puna").is_file():
+        return settings.models_dir / f"{name}.puna"
     repository = repository_of(name)
     found = find_on_disk(name, settings)
     if found is not None:
@@ -146,7 +148,7 @@ def repository_of(name: str) -> str:
 
 
 def _looks_like_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.endswith(".gguf")
+    return name.startswith((".", "/", "~")) or name.endswith((".gguf", ".puna"))
 
 
 def embedded(name: str) -> Path:

@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "List the models, what is on disk, what would fit.",
     "pull": "Fetch a checkpoint from a Hugging Face hub.",
     "keys": "Keep the keys of outside services.",
+    "quantize": "Write a model in few bits to one file that loads at once.",
     "doctor": "Say what this machine can do, and what to mend.",
 }
 SETTINGS: dict[str, dict[str, Any]] = {"run": {"allow_interspersed_args": False}}

@@ -47,9 +47,9 @@ Dtype = Annotated[
 Quantize = Annotated[
     str | None,
     typer.Option(
-        help="Weights in fewer bits (CPU alone so far).",
-        metavar="none|int8|int4",
-        show_default="none",
+        help="Weights in fewer bits (CPU alone so far); auto: as the files have them.",
+        metavar="auto|none|int8|int4",
+        show_default="auto",
     ),
 ]
 MaxContext = Annotated[

@@ -55,10 +55,13 @@ def packed_bytes(config: LlamaConfig, packing: Packing, stored: StoredFormat = _
 
 def tensor_bytes(shape: Shape, form: Format | None) -> int:
     """What a tensor takes, packed as `form` or in fp32."""
-    if form is None:
-        return 4 * math.prod(shape)
+    return math.prod(block_shape(shape, form)) if form else 4 * math.prod(shape)
+
+
+def block_shape(shape: Shape, form: Format) -> Shape:
+    """The shape of a packed matrix's bytes."""
     rows, columns = shape
-    return -(-rows // BLOCK) * -(-columns // BLOCK) * BLOCK_BYTES[form]
+    return -(-rows // BLOCK), -(-columns // BLOCK), BLOCK_BYTES[form]
 
 
 def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:

@@ -56,6 +56,8 @@ class _Encoder(Protocol):
     """What is used of `tokenizers.Tokenizer`, whose stubs leave the types out."""
 
     def encode(self, sequence: str, *, add_special_tokens: bool) -> _Encoding: ...
+    def get_added_tokens_decoder(self) -> Mapping[int, object]: ...
+    def to_str(self) -> str: ...
     def id_to_token(self, token_id: int, /) -> str | None: ...
 
 
@@ -64,6 +66,7 @@ class Tokenizer:
 
     def __init__(self, encoder: _Encoder, specials: Mapping[str, int], last_id: int) -> None:
         self._encoder = encoder
+        self._last_id = last_id
         self._specials = dict(specials)
         self._special_names = {token_id: name for name, token_id in specials.items()}
         self.vocab_size = 1 + max((last_id, *specials.values()))
@@ -179,6 +182,28 @@ class Tokenizer:
         )
         specials = {name: len(ranks) + i for i, name in enumerate(_llama3_specials())}
         return cls(encoder, specials, len(ranks) - 1)
+
+    def dump(self) -> bytes:
+        """All of it, for `restore`: a third of the time that a `tokenizer.json` takes."""
+        head = {"specials": self._specials, "last_id": self._last_id}
+        return json.dumps(head).encode() + b"\n" + self._encoder.to_str().encode()
+
+    @classmethod
+    def restore(cls, data: bytes) -> Tokenizer:
+        """From what `dump` gave. Raises CheckpointError when it is damaged."""
+        head, _, encoder = data.partition(b"\n")
+        try:
+            values: dict[str, Any] = json.loads(head)
+            specials = {str(name): int(token_id) for name, token_id in values["specials"].items()}
+            last_id = int(values["last_id"])
+            restored = cast(_Encoder, tokenizers.Tokenizer.from_str(encoder.decode()))
+            if restored.get_added_tokens_decoder():
+                raise ValueError("special tokens are in the encoder")
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointError(
+                f"the tokenizer is damaged ({error}): run puna quantize again"
+            ) from error
+        return cls(restored, specials, last_id)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, none of them special: `<|eot_id|>` typed by a user is seven pieces.

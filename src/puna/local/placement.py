@@ -11,8 +11,8 @@ import torch
 
 from puna.engine.memory import SHARE, MemoryPlan, free_memory, plan_memory
 from puna.errors import StartupError
-from puna.kernels import Format, native
-from puna.llama.packing import packed_bytes
+from puna.kernels import native
+from puna.llama.packing import Packing, packed_bytes
 from puna.llama.weights import Checkpoint
 from puna.settings import Settings
 
@@ -23,20 +23,14 @@ SMALL = 2**30
 @dataclass(frozen=True, slots=True)
 class Placement:
     """`dtype` of what is computed, `cache_dtype` of keys and values; `packing` of the weights, None
-    for `dtype` as it is."""
+    for `dtype` as it is. `weights`: what they are kept in, in words."""
 
     device: str
     dtype: torch.dtype
     cache_dtype: torch.dtype
-    packing: Format | None
+    packing: Packing | None
+    weights: str
     memory: MemoryPlan
-
-    @property
-    def weights(self) -> str:
-        """What the weights are kept in, in words."""
-        if self.packing in ("int8", "int4"):
-            return self.packing
-        return str(self.dtype).removeprefix("torch.")
 
 
 def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
@@ -44,7 +38,7 @@ def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
     device = _device(settings)
     free = free_memory(device)
     dtype = _dtype(checkpoint, settings, device, free)
-    packing = _packing(settings, device, dtype)
+    packing = _packing(checkpoint, settings, device, dtype)
     cache_dtype = torch.bfloat16 if packing else dtype
     memory = plan_memory(
         checkpoint.config,
@@ -57,7 +51,7 @@ def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
         max_context=settings.max_context,
         share=SHARE[device],
     )
-    return Placement(device, dtype, cache_dtype, packing, memory)
+    return Placement(device, dtype, cache_dtype, packing, _words(checkpoint, dtype, packing), memory)
 
 
 def _device(settings: Settings) -> str:
@@ -86,20 +80,32 @@ def _dtype(checkpoint: Checkpoint, settings: Settings, device: str, free: int) -
     return torch.bfloat16
 
 
-def _packing(settings: Settings, device: str, dtype: torch.dtype) -> Format | None:
-    """How the weights are packed: as asked for, and bfloat16 ones on a CPU with native kernels."""
-    if settings.quantize != "none":
+def _packing(
+    checkpoint: Checkpoint, settings: Settings, device: str, dtype: torch.dtype
+) -> Packing | None:
+    """How the weights are packed: as asked for; left to us, on a CPU with native kernels, as the
+    files have them, or bfloat16 ones."""
+    if settings.quantize in ("int8", "int4"):
         if device != "cpu":
             raise StartupError(
                 f"quantize is {settings.quantize}, which works on the CPU alone so far, and the "
                 f"device is {device}: use --device cpu, or --quantize none"
             )
         return settings.quantize
-    packs = device == "cpu" and dtype == torch.bfloat16 and native.library() is not None
-    return "bf16" if packs else None
+    if device != "cpu" or native.library() is None:
+        return None
+    if settings.quantize == "auto" and settings.dtype == "auto" and checkpoint.quantized:
+        return "stored"
+    return "bf16" if dtype == torch.bfloat16 else None
 
 
-def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, packing: Format | None) -> int:
+def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, packing: Packing | None) -> int:
     if packing is None:
         return checkpoint.weight_bytes(dtype)
-    return packed_bytes(checkpoint.config, packing)
+    return packed_bytes(checkpoint.config, packing, checkpoint.stored_format)
+
+
+def _words(checkpoint: Checkpoint, dtype: torch.dtype, packing: Packing | None) -> str:
+    if packing == "stored" and checkpoint.quantized:
+        return checkpoint.quantized
+    return packing if packing in ("int8", "int4") else str(dtype).removeprefix("torch.")

@@ -5,7 +5,8 @@ weight is read, so that one too large for the memory can be refused first.
 
     hf      safetensors + config.json        Hugging Face, one file or many
     meta    consolidated.NN.pth + params.json     Meta, any number of shards
-    gguf    one .gguf file                   llama.cpp's, dequantised when read
+    gguf    one .gguf file                   llama.cpp's, packed or dequantised when read
+    prepared    one .puna file               `puna quantize`'s, used where it is mapped
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from puna.llama.weights.detect import find_layout
 from puna.llama.weights.gguf import GGUFCheckpoint
 from puna.llama.weights.hf import HFCheckpoint
 from puna.llama.weights.meta import MetaCheckpoint
+from puna.llama.weights.prepared import PreparedCheckpoint
 
 __all__ = ["Checkpoint", "GenerationDefaults", "open_checkpoint"]
 
@@ -36,5 +38,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             checkpoint = MetaCheckpoint(path, files)
         case "gguf":
             checkpoint = GGUFCheckpoint(path, files)
+        case "prepared":
+            checkpoint = PreparedCheckpoint(path, files)
     checkpoint.check()
     return checkpoint

@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Literal
 
 from puna.errors import CheckpointError
+from puna.llama.prepared_header import MARK, is_prepared
 from puna.llama.weights.fields import listed
 
-Layout = Literal["safetensors", "torch", "gguf"]
+Layout = Literal["safetensors", "torch", "gguf", "prepared"]
 
 _KINDS: dict[Layout, str] = {
     "safetensors": "safetensors (Hugging Face)",
     "torch": ".pth (Meta)",
     "gguf": "GGUF",
+    "prepared": "prepared by puna quantize",
 }
+_WHOLE: tuple[Layout, ...] = ("gguf", "prepared")
+"""Layouts of which one file is one model."""
 _WORKS = (
     "Puna reads Hugging Face safetensors with config.json, Meta's consolidated.*.pth with "
-    "params.json, and GGUF"
+    "params.json, GGUF, and what `puna quantize` writes"
 )
 _STRANGERS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
@@ -53,7 +57,7 @@ def _of_file(path: Path) -> tuple[Layout, list[Path]]:
     if layout is None:
         raise CheckpointError(f"{path} is {describe(path)}. {_WORKS}")
     # One shard stands for its whole checkpoint.
-    files = [path] if layout == "gguf" else _weight_files(path.parent)[layout]
+    files = [path] if layout in _WHOLE else _weight_files(path.parent)[layout]
     return layout, files
 
 
@@ -80,13 +84,14 @@ def _of_directory(path: Path) -> tuple[Layout, list[Path]]:
             raise CheckpointError(f"{strange[0]} is {describe(strange[0])}. {_WORKS}")
         raise CheckpointError(f"{path} holds no weights. {_WORKS}")
     layout, files = found.popitem()
-    if layout == "gguf" and len(files) > 1:
+    if layout in _WHOLE and len(files) > 1:
         names = listed(file.name for file in files)
-        raise CheckpointError(f"{path} holds several GGUF files ({names}): name the one you mean")
+        kind = "GGUF" if layout == "gguf" else "prepared"
+        raise CheckpointError(f"{path} holds several {kind} files ({names}): name the one you mean")
     return layout, files
 
 
-_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin", ".gguf", ".ggml"}
+_SUFFIXES = {".puna", ".safetensors", ".pth", ".pt", ".bin", ".gguf", ".ggml"}
 
 
 def _weight_files(directory: Path) -> dict[Layout, list[Path]]:
@@ -100,12 +105,14 @@ def _weight_files(directory: Path) -> dict[Layout, list[Path]]:
 def sniff(path: Path) -> Layout | None:
     """The layout that a file belongs to by its first bytes, or None."""
     with path.open("rb") as file:
-        head = file.read(9)
+        head = file.read(8 + len(MARK))
     if head[:4] == b"GGUF":
         return "gguf"
     if head[:4] == b"PK\x03\x04":
         return "torch"
-    if len(head) == 9 and head[8:] == b"{":
+    if is_prepared(head):
+        return "prepared"
+    if head[8:9] == b"{":
         (length,) = struct.unpack("<Q", head[:8])
         if 2 <= length <= 100_000_000:  # the format's own limit
             return "safetensors"

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from puna.errors import CheckpointError
 from puna.llama.shapes import Shape
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights.checkpoint import Checkpoint
-from puna.llama.weights.fields import Fields, listed, one_line, read_json, show
+from puna.llama.weights.fields import Fields, listed, read_json, show
 from puna.llama.weights.hf_config import read_config, read_generation
+from puna.llama.weights.safetensors_file import open_safetensors
 
 _DTYPES = {
     "F16": torch.float16,
@@ -71,20 +71,7 @@ class HFCheckpoint(Checkpoint):
     def _open(self, path: Path) -> Counter[torch.dtype]:
         """Take up a file's tensors; how many numbers of each dtype it holds."""
         numbers = Counter[torch.dtype]()
-        try:
-            file: Any = safe_open(path, framework="pt")
-            names: list[str] = list(file.keys())
-            slices = {name: file.get_slice(name) for name in names}
-            stored = {name: (s.get_shape(), s.get_dtype()) for name, s in slices.items()}
-        except RuntimeError as error:  # torch's, for a single file far beyond the memory
-            raise CheckpointError(
-                f"{path} cannot be mapped into memory ({one_line(error)}): too large for this "
-                "machine; a checkpoint in shards may do"
-            ) from None
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{path} is truncated or corrupt ({one_line(error)}): download it again"
-            ) from None
+        file, stored = open_safetensors(path, "download it again")
         for stored_name, (shape, dtype) in stored.items():
             name = canonical_name(stored_name)
             if name.endswith("rotary_emb.inv_freq"):
@@ -97,7 +84,7 @@ class HFCheckpoint(Checkpoint):
             if name in self._where:
                 raise CheckpointError(f"{path}: {stored_name} is there twice: keep one")
             self._where[name] = file, stored_name
-            self._shapes[name] = tuple(shape)
+            self._shapes[name] = shape
             numbers[_DTYPES[dtype]] += torch.Size(shape).numel()
         return numbers
 
