@@ -135,7 +135,8 @@ def decode(kind: type[T], values: Mapping[str, object], where: str) -> T:
             raise CheckpointError(f"{where} lacks {field.name}: run puna quantize again")
     if strange := values.keys() - found.keys():
         raise CheckpointError(
-            f"{where} has {min(strange)[:60]!r}, which means nothing to this Puna"
+            f"{where} has {min(strange)[:60]!r}, which means nothing to this Puna: run puna "
+            "quantize again"
         )
     return kind(**found)
 
@@ -156,7 +157,8 @@ def _value(hint: Any, value: object, where: str) -> object:
     elif type(value) is hint and not (hint is int and not 0 <= cast(int, value) <= _LARGEST_NUMBER):
         return value
     raise CheckpointError(
-        f"{where} is {str(cast(object, value))[:60]!r}, which makes no sense: it is damaged"
+        f"{where} is {str(cast(object, value))[:60]!r}, which makes no sense: run puna quantize "
+        "again"
     )
 
 
