@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from puna.engine.sequence import (
     SamplingParams,
     Sequence,
 )
+from puna.engine.speculation import Speculation
 from puna.errors import (
     ContextTooLong,
     EngineFailed,
@@ -62,7 +64,8 @@ class EngineLimits:
 @dataclass(frozen=True, slots=True)
 class EngineStats:
     """A moment's numbers; from `requests` on they only grow. `cancelled`: before their end, be it
-    that nobody listened any more or that a stop string had come."""
+    that nobody listened any more or that a stop string had come. `tokens_computed`: rows, those of
+    drafts included; `tokens_guessed`: of the `tokens_drafted`, those that came true."""
 
     running: int
     waiting: int
@@ -78,6 +81,8 @@ class EngineStats:
     tokens_computed: int
     tokens_generated: int
     tokens_cached: int
+    tokens_drafted: int
+    tokens_guessed: int
     images_encoded: int
     preemptions: int
 
@@ -89,10 +94,20 @@ class Engine:
     tests) whoever calls `step` is the engine's thread.
     """
 
-    def __init__(self, model: Model, cache: Any, limits: EngineLimits, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Model,
+        cache: Any,
+        limits: EngineLimits,
+        device: str = "cpu",
+        *,
+        speculation: Speculation | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.limits = limits
         self.context = min(limits.context, limits.num_pages * limits.page_size)
         self._model, self._cache, self._device = model, cache, device
+        self._speculation, self._clock = speculation, clock
         self._preemptions = self._cached = 0
         self._reset()
 
@@ -106,6 +121,7 @@ class Engine:
 
         self._requests = self._finished = self._failed = self._withdrawn = 0
         self._steps = self._computed = self._generated = self._encoded = 0
+        self._drafted = self._guessed = 0
         self._last_finish = time.monotonic()
         self._seconds_per_finish = 1.0
 
@@ -135,6 +151,8 @@ class Engine:
                 f"{self.limits.image_memory} are set aside: send fewer or smaller images",
                 param="messages",
             )
+        if self._speculation:
+            self._speculation.watch(sequence)
         with self._wake:
             if self._closing:
                 raise EngineFailed("the engine is shut down")
@@ -173,6 +191,8 @@ class Engine:
             tokens_computed=self._computed,
             tokens_generated=self._generated,
             tokens_cached=self._cached + self.scheduler.cached_tokens,
+            tokens_drafted=self._drafted,
+            tokens_guessed=self._guessed,
             images_encoded=self._encoded,
             preemptions=self._preemptions + self.scheduler.preemptions,
         )
@@ -200,7 +220,8 @@ class Engine:
             if self.scheduler.is_idle or encoded:
                 return encoded
             raise RuntimeError("sequences wait, and none of them can move")
-        done = self._without_failed(plan, self._run(plan))
+        plan, results = self._run_with_drafts(plan)
+        done = self._without_failed(plan, results)
         for progress in self.scheduler.commit(done):
             self._generated += 1
             self._tell(progress.sequence, progress.emitted)
@@ -233,26 +254,44 @@ class Engine:
                 self._encoded += 1
         return True
 
-    def _run(self, plan: Ordered[Work]) -> Ordered[Emitted | Exception | None]:
-        """Runs the batch; if it fails as a whole, each alone, to find whose fault it is. Keys and
-        values are written again at the same places, so a second run does no harm."""
+    def _run_with_drafts(
+        self, plan: Ordered[Work]
+    ) -> tuple[Ordered[Work], Ordered[list[Emitted] | Exception]]:
+        """Runs the plan, with what the next tokens are guessed to be where that pays."""
+        if self._speculation is None:
+            return plan, self._run(plan)
+        drafts = self._speculation.drafts(plan, self.scheduler.spare_rows(plan))
+        plan = self.scheduler.with_drafts(plan, drafts)
+        start = self._clock()
+        results = self._run(plan)
+        self._speculation.learn(plan, results, self._clock() - start)
+        return plan, results
+
+    def _run(self, plan: Ordered[Work]) -> Ordered[list[Emitted] | Exception]:
+        """Runs the batch; if it fails as a whole, each alone and without drafts, to find whose
+        fault it is. Keys and values are written again at the same places, so a second run does no
+        harm."""
         try:
             return self._runner.run(plan)
         except Exception as error:
-            if len(plan) == 1:
+            if len(plan) == 1 and not plan[0].drafts:
                 return [error]
-            return [result for work in plan for result in self._run([work])]
+            return [
+                result for work in plan for result in self._run([Work(work.sequence, work.count)])
+            ]
 
     def _without_failed(
-        self, plan: Ordered[Work], results: Ordered[Emitted | Exception | None]
-    ) -> list[tuple[Work, Emitted | None]]:
-        done: list[tuple[Work, Emitted | None]] = []
+        self, plan: Ordered[Work], results: Ordered[list[Emitted] | Exception]
+    ) -> list[tuple[Work, list[Emitted]]]:
+        done: list[tuple[Work, list[Emitted]]] = []
         for work, result in zip(plan, results, strict=True):
             if isinstance(result, Exception):
                 self._fail(work.sequence, result)
             else:
                 done.append((work, result))
-                self._computed += work.count
+                self._computed += work.rows
+                self._drafted += len(work.drafts)
+                self._guessed += max(0, len(result) - 1)
         return done
 
     def _tell(self, sequence: Sequence, outcome: Outcome) -> None:

@@ -49,15 +49,15 @@ class Runner:
         self.device = torch.device(device)
 
     @torch.inference_mode()
-    def run(self, plan: Ordered[Work]) -> list[Emitted | Exception | None]:
-        """For each work its next token, `None` if it has not caught up, or why it failed. Raises
-        what the model raises: then nothing of the plan is done, and running it again is safe."""
+    def run(self, plan: Ordered[Work]) -> list[list[Emitted] | Exception]:
+        """For each work the tokens that it chose, none if it has not caught up, or why it failed.
+        Raises what the model raises: then nothing of the plan is done, and running it again is
+        safe."""
         if not plan:
             return []
         logits = self.model.forward(self._batch(plan), self.cache)
-        sampling = [work.sequence for work in plan if work.samples]
-        chosen = iter(sample(logits, [_row(sequence) for sequence in sampling]))
-        return [next(chosen) if work.samples else None for work in plan]
+        chosen = iter(sample(logits, [_row(work) for work in plan if work.samples]))
+        return [next(chosen) if work.samples else [] for work in plan]
 
     @torch.inference_mode()
     def encode(self, image: EncodableImage) -> EncodedImage:
@@ -70,20 +70,21 @@ class Runner:
         logit_rows: list[int] = []
         for work in plan:
             sequence, start = work.sequence, len(token_ids)
-            first, end = sequence.computed, sequence.computed + work.count
-            token_ids.extend(sequence.tokens[first:end])
+            first, end = sequence.computed, sequence.computed + work.rows
+            token_ids.extend(sequence.tokens[first : first + work.count])
+            token_ids.extend(work.drafts)
             positions.extend(range(first, end))
             spans.append(
                 Span(
                     start=start,
-                    length=work.count,
+                    length=work.rows,
                     context=first,
                     pages=self._page_numbers(sequence),
                     images=self._views(sequence, first, end),
                 )
             )
             if work.samples:
-                logit_rows.append(len(token_ids) - 1)
+                logit_rows.extend(range(start + work.count - 1, start + work.rows))
         return Batch(
             token_ids=self._tensor(token_ids),
             positions=self._tensor(positions),
@@ -107,7 +108,13 @@ class Runner:
         return torch.tensor(numbers, dtype=torch.int64, device=self.device)
 
 
-def _row(sequence: Sequence) -> Row:
+def _row(work: Work) -> Row:
+    sequence = work.sequence
     return Row(
-        sequence.sampling, sequence.seed, sequence.counts, sequence.generated, sequence.constraint
+        sequence.sampling,
+        sequence.seed,
+        sequence.counts,
+        sequence.generated,
+        sequence.constraint,
+        work.drafts,
     )

@@ -1,8 +1,11 @@
-"""Logits -> token ids: a plain function of rows and what each row asked for.
+"""Logits -> token ids: a plain function of rows and what each asked for.
 
 It knows no sequences and no batch: a row's token depends on its own logits, parameters, seed,
 position and constraint alone, so the company that it has in a batch cannot change it. The one state
 that it moves is the constraint's, which is told what was chosen.
+
+Drafts change nothing: a draft's logits are looked at only once all before it was chosen, so each
+token is chosen from what it would be chosen from alone.
 
 `_bent` is the one place where logits are changed before a token is chosen, a grammar's mask last.
 Log probabilities are those of the model itself, before bias, penalties, mask, temperature and cuts,
@@ -12,6 +15,7 @@ as OpenAI gives them.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -37,53 +41,74 @@ _OCTETS = torch.tensor(
 @dataclass(frozen=True, slots=True)
 class Row:
     """What decides a row's token beside its logits: `counts` of the tokens generated so far, which
-    the penalties look at, and `index`, how many they are. `constraint`: what a grammar allows."""
+    the penalties look at, and `index`, how many they are. `constraint`: what a grammar allows.
+    `drafts`: what the rows of logits after its first suppose was chosen."""
 
     sampling: SamplingParams
     seed: int
     counts: Mapping[int, int]
     index: int
     constraint: Constraint | None = None
+    drafts: tuple[int, ...] = ()
 
 
-def sample(logits: Tensor, rows: Sequence[Row]) -> list[Emitted | Exception]:
-    """A token for each row of `logits` [rows, vocab] fp32, or why there is none.
+def sample(logits: Tensor, rows: Sequence[Row]) -> list[list[Emitted] | Exception]:
+    """For each row its next token, and one more for each draft that was chosen; or why there is
+    none. `logits` [rows and drafts, vocab] fp32: a row's, then its drafts', then the next row's.
 
     A row that fails (say, its logits are NaN) leaves the others alone.
     """
+    if not rows:
+        return []
     best = logits.argmax(dim=-1)  # the lowest id of those that tie
     peaks = logits.gather(1, best[:, None])[:, 0]  # argmax counts NaN as the greatest
     greedy, healthy = _listed(best), _listed(peaks.isfinite())
-    chosen: list[Emitted | Exception] = []
-    for i, row in enumerate(rows):
-        if not healthy[i]:
-            chosen.append(EngineFailed("the model's logits are not numbers (NaN or infinite)"))
-            continue
+    chosen: list[list[Emitted] | Exception] = []
+    first = 0
+    for row in rows:
+        said: list[Emitted] = []
         try:
-            chosen.append(_choose(logits[i], row, greedy[i]))
+            for at, draft in enumerate((*row.drafts, None), first):
+                if not healthy[at]:
+                    raise EngineFailed("the model's logits are not numbers (NaN or infinite)")
+                said.append(_choose(logits[at], row, said, greedy[at]))
+                if said[-1].token != draft:
+                    break
+            chosen.append(said)
         except Exception as error:
-            chosen.append(error)
+            # What was chosen before it stands; the next step meets the error again, alone.
+            chosen.append(said or error)
+        first += 1 + len(row.drafts)
     return chosen
 
 
-def _choose(logits: Tensor, row: Row, best: int) -> Emitted:
+def _choose(logits: Tensor, row: Row, said: Sequence[Emitted], best: int) -> Emitted:
+    """`said`: what was chosen for this row before, in this step."""
     sampling = row.sampling
-    bent = _bent(logits, row)
+    bent = _bent(logits, row, said)
     if sampling.temperature == 0:
         token = best if bent is logits else int(bent.argmax())
     else:
-        token = _draw(bent, sampling, uniform(row.seed, row.index))
+        token = _draw(bent, sampling, uniform(row.seed, row.index + len(said)))
+    emitted = Emitted(token)
+    if sampling.logprobs:
+        emitted = Emitted(token, *_logprobs(logits, token, sampling.top_logprobs))
     if row.constraint is not None:
-        row.constraint.accept(token)
-    if not sampling.logprobs:
-        return Emitted(token)
+        row.constraint.accept(token)  # last: what fails above was not chosen
+    return emitted
+
+
+def _logprobs(
+    logits: Tensor, token: int, count: int
+) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """The token's, and the `count` likeliest tokens with theirs."""
     norm = logits.logsumexp(dim=-1)
-    values, ids = logits.topk(min(sampling.top_logprobs, len(logits)))
+    values, ids = logits.topk(min(count, len(logits)))
     top = zip(_listed(ids), _listed(values - norm), strict=True)
-    return Emitted(token, float(logits[token] - norm), tuple(top))
+    return float(logits[token] - norm), tuple(top)
 
 
-def _bent(logits: Tensor, row: Row) -> Tensor:
+def _bent(logits: Tensor, row: Row, said: Sequence[Emitted]) -> Tensor:
     """Logits [vocab] with the caller's wishes in them; the same tensor if there are none.
 
     OpenAI's definition: `logit_bias` is added; each token that was generated c times loses
@@ -92,7 +117,11 @@ def _bent(logits: Tensor, row: Row) -> Tensor:
     sampling = row.sampling
     changes = dict(sampling.logit_bias)
     if sampling.frequency_penalty or sampling.presence_penalty:
-        for token, count in row.counts.items():
+        counts = row.counts
+        if said:
+            counts = Counter(counts)
+            counts.update(emitted.token for emitted in said)
+        for token, count in counts.items():
             penalty = count * sampling.frequency_penalty + sampling.presence_penalty
             changes[token] = changes.get(token, 0.0) - penalty
     if changes:

@@ -16,6 +16,8 @@ The policy:
 * Admission, by age, if the pages for all known tokens are there; a younger one may go ahead while
   its elder waits for memory. A sequence whose next page is just being computed by another waits for
   that page instead of computing it too (n answers to one prompt cost one prompt).
+* Drafts: guesses of what comes next, computed as if they were known, in rows and pages that nobody
+  else wants. What proves wrong was never computed: its place is written again.
 * Images. The engine encodes a bounded number before a step, in turn: who has had one goes to the
   end of the line. A sequence stops short of an image that is not there yet.
 """
@@ -26,7 +28,7 @@ import bisect
 import itertools
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from puna.engine.images import ImageStore
@@ -36,14 +38,20 @@ from puna.engine.sequence import Emitted, EncodableImage, SeenImage, Sequence
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`sequence` computes its next `count` tokens."""
+    """`sequence` computes its next `count` tokens and, if it catches up, `drafts` behind them."""
 
     sequence: Sequence
     count: int
+    drafts: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return self.count + len(self.drafts)
 
     @property
     def samples(self) -> bool:
-        """Whether it catches up, so that its last row's logits choose the next token."""
+        """Whether it catches up, so that its last known row's logits choose the next token, and
+        each draft's, if the draft is what was chosen, the one after it."""
         return self.count == self.sequence.pending
 
 
@@ -178,19 +186,39 @@ class Scheduler:
                 plan.append(Work(sequence, rows))
         return plan
 
-    def commit(self, done: Ordered[tuple[Work, Emitted | None]]) -> list[Progress]:
-        """What is computed, with the next token of each work that `samples`."""
+    def with_drafts(self, plan: Ordered[Work], drafts: Ordered[Ordered[int]]) -> list[Work]:
+        """The plan with `drafts` for each of its works, or as many of them as find room."""
+        spare = self.spare_rows(plan)
+        drafted: list[Work] = []
+        for work, draft in zip(plan, drafts, strict=True):
+            fitting = work.sequence.fitting(draft[:spare]) if work.samples else ()
+            if fitting:
+                room = self._allocate(work.sequence, work.count + len(fitting), preempt=False)
+                fitting = fitting[: room - work.count]
+            spare -= len(fitting)
+            drafted.append(replace(work, drafts=fitting) if fitting else work)
+        return drafted
+
+    def spare_rows(self, plan: Ordered[Work]) -> int:
+        return self.max_batch_tokens - sum(work.rows for work in plan)
+
+    def commit(self, done: Ordered[tuple[Work, Ordered[Emitted]]]) -> list[Progress]:
+        """What is computed, with the tokens that each work chose: those of its drafts that came
+        true, and one more; none if it has not caught up."""
         progress: list[Progress] = []
-        for work, choice in done:
-            sequence = work.sequence
-            sequence.computed += work.count
+        for work, choices in done:
+            sequence, ended = work.sequence, None
+            for choice in choices:
+                ended = sequence.append(choice.token)
+                progress.append(Progress(sequence, choice, ended))
+                if ended:
+                    break
+            # The last token's row is always the next step's, so this holds for all: who has not
+            # caught up, who has, and whose drafts came true in part.
+            sequence.computed = min(sequence.computed + work.rows, len(sequence.tokens) - 1)
             self._publish(sequence)
-            if choice is None:
-                continue
-            ended = sequence.append(choice.token)
             if ended:
                 self.remove(sequence)
-            progress.append(Progress(sequence, choice, ended))
         return progress
 
     def _being_computed(self, keys: Ordered[bytes], page: int) -> bool:
@@ -206,7 +234,8 @@ class Scheduler:
         need = self.pages.pages_for(len(sequence.tokens))
         need -= sum(1 for page in found if self.pages.refs[page])
         owed = sum(
-            self.pages.pages_for(len(other.tokens)) - len(other.pages) for other in self.running
+            max(0, self.pages.pages_for(len(other.tokens)) - len(other.pages))
+            for other in self.running
         )
         return need + owed + len(self.running) + 1 <= self.pages.available
 
@@ -241,7 +270,7 @@ class Scheduler:
             self._preempt(victim)
         return True
 
-    def _allocate(self, sequence: Sequence, rows: int) -> int:
+    def _allocate(self, sequence: Sequence, rows: int, *, preempt: bool = True) -> int:
         """Gives pages for the next `rows` rows, and says for how many there were enough."""
         size = self.pages.page_size
         while len(sequence.pages) * size < sequence.computed + rows:
@@ -250,7 +279,7 @@ class Scheduler:
                 sequence.pages.append(page)
                 continue
             victim = self._newest_after(sequence, lambda other: bool(other.pages))
-            if victim is None:
+            if victim is None or not preempt:
                 break
             self._preempt(victim)
         return min(rows, len(sequence.pages) * size - sequence.computed)

@@ -7,6 +7,7 @@ text, and no memory but the numbers of the pages that a sequence holds.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from array import array
 from collections import Counter
@@ -168,6 +169,13 @@ class Sequence:
         if token in self.sampling.stop_ids:
             return "stop"
         return "length" if len(self.tokens) >= self.limit else None
+
+    def fitting(self, draft: Ordered[int]) -> tuple[int, ...]:
+        """The beginning of `draft` after which there is still a token to choose: it ends before a
+        stop id, and one token short of the limit."""
+        room = self.limit - len(self.tokens) - 1
+        stop = self.sampling.stop_ids
+        return tuple(itertools.takewhile(lambda token: token not in stop, draft[: max(0, room)]))
 
     def most_images_at_once(self, size_of: Callable[[EncodableImage], int]) -> int:
         """The most image memory that one row needs, in what `size_of` counts."""

@@ -54,9 +54,14 @@ def random_logits(seed: int, rows: int = 1, vocab: int = 50, scale: float = 3) -
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-def token(choice: Emitted | Exception) -> int:
-    assert isinstance(choice, Emitted), choice
-    return choice.token
+def only(chosen: list[Emitted] | Exception) -> Emitted:
+    assert not isinstance(chosen, Exception), chosen
+    [choice] = chosen
+    return choice
+
+
+def token(chosen: list[Emitted] | Exception) -> int:
+    return only(chosen).token
 
 
 params = st.builds(
@@ -147,8 +152,7 @@ def test_log_probabilities_are_the_models_own_before_bias_penalties_and_temperat
         1, temperature=0, logit_bias={11: 100.0}, frequency_penalty=1.0, logprobs=True,
         top_logprobs=5,
     )  # fmt: skip
-    [choice] = sample(logits, [Row(asked, 0, {11: 1}, 1)])
-    assert isinstance(choice, Emitted)
+    choice = only(sample(logits, [Row(asked, 0, {11: 1}, 1)])[0])
     assert choice.token == 11
     assert choice.logprob == pytest.approx(float(truth[11]), abs=1e-4)
     best = truth.argsort(descending=True)[:5].tolist()
@@ -158,11 +162,9 @@ def test_log_probabilities_are_the_models_own_before_bias_penalties_and_temperat
 
 def test_no_log_probabilities_unless_asked_and_none_beside_it_if_none_wanted() -> None:
     logits = random_logits(5)
-    [plain] = sample(logits, [Row(SamplingParams(1, temperature=0), 0, {}, 0)])
-    assert isinstance(plain, Emitted)
+    plain = only(sample(logits, [Row(SamplingParams(1, temperature=0), 0, {}, 0)])[0])
     assert plain.logprob is None
-    [own] = sample(logits, [Row(SamplingParams(1, temperature=0, logprobs=True), 0, {}, 0)])
-    assert isinstance(own, Emitted)
+    own = only(sample(logits, [Row(SamplingParams(1, temperature=0, logprobs=True), 0, {}, 0)])[0])
     assert own.logprob is not None
     assert own.top == ()
 

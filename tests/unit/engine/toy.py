@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,8 +110,9 @@ def expected(prompt: Prompt, sampling: SamplingParams) -> list[int]:
         if p + 1 < len(tokens):
             continue
         row = Row(sampling, sampling.seed or 0, Counter(answer), len(answer))
-        [choice] = sample(toy_logits(state)[None], [row])
-        assert isinstance(choice, Emitted)
+        [chosen] = sample(toy_logits(state)[None], [row])
+        assert not isinstance(chosen, Exception)
+        [choice] = chosen
         answer.append(choice.token)
         tokens.append(choice.token)
         if choice.token in sampling.stop_ids or len(answer) == sampling.max_tokens:
@@ -150,6 +152,7 @@ class Listener:
 def toy_engine(
     *, num_pages: int = 64, page_size: int = 4, context: int = 10_000, image_memory: int = 8,
     max_batch_tokens: int = 32, max_sequences: int = 8, max_encodes: int = 1, max_queue: int = 256,
+    **options: Any,
 ) -> tuple[Engine, ToyModel]:  # fmt: skip
     """Not started: the test steps. An image takes one byte a tile."""
     model = ToyModel(page_size)
@@ -164,7 +167,7 @@ def toy_engine(
         max_encodes=max_encodes,
         max_queue=max_queue,
     )
-    return Engine(model, ToyCache(num_pages, page_size), limits), model
+    return Engine(model, ToyCache(num_pages, page_size), limits, **options), model
 
 
 def run(engine: Engine, *, checked: bool = True) -> None:
