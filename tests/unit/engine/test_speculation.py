@@ -205,12 +205,12 @@ def test_where_every_row_costs_as_much_as_the_first_guessing_soon_ends() -> None
     clock.follow(engine)
     # one of three words, drawn: a third of the guesses would be true
     heard = Listener()
-    asked = SamplingParams(1000, temperature=1.0, seed=4, logit_bias=FEW)
+    asked = SamplingParams(400, temperature=1.0, seed=4, logit_bias=FEW)
     engine.submit(text(10), asked, heard)
     run(engine, checked=False)
     assert heard.tokens == expected(text(10), asked)
     assert engine.stats().tokens_drafted <= 3 * MOST
-    assert clock.now < 1.05 * 1000
+    assert clock.now < 1.1 * 400
 
 
 def test_where_guesses_never_come_true_they_are_not_made_however_cheap_they_are() -> None:
@@ -218,10 +218,10 @@ def test_where_guesses_never_come_true_they_are_not_made_however_cheap_they_are(
     engine, _ = toy_engine(num_pages=600, speculation=Speculation(), clock=clock)
     clock.follow(engine)
     heard = Listener()
-    engine.submit(text(10), greedy(1500), heard)  # a hash: nothing repeats but by chance
+    engine.submit(text(10), greedy(500), heard)  # a hash: nothing repeats but by chance
     run(engine, checked=False)
-    assert engine.stats().tokens_drafted < 0.1 * 1500
-    assert clock.now < 1.03 * 1500 * 1.05
+    assert engine.stats().tokens_drafted < 0.15 * 500
+    assert clock.now < 1.08 * 500
 
 
 def test_one_that_repeats_itself_does_not_slow_many_that_do_not() -> None:
