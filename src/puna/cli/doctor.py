@@ -95,7 +95,8 @@ def _memory() -> Iterator[Finding]:
 
 _ASK_TORCH = """
 import json, torch
-from puna.kernels import native
+from typing import get_args
+from puna.kernels import Format, native
 cuda = torch.cuda.is_available()
 print(json.dumps({
     "version": torch.__version__,
@@ -104,6 +105,7 @@ print(json.dumps({
     "built": torch.version.cuda,
     "kernels": next(iter(native.instruction_sets()), None),
     "why_not": native.why_not(),
+    "formats": get_args(Format),
     "gpus": [
         [torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory]
         for i in range(torch.cuda.device_count())
@@ -133,7 +135,8 @@ def _torch() -> Iterator[Finding]:
     cpu = f"{told['capability']}, {told['threads']} threads"
     yield Finding("ok", "torch", f"{told['version']}; {cpu}")
     if told["why_not"] is None:
-        yield Finding("ok", "native kernels", told["kernels"])
+        formats = ", ".join(told["formats"])
+        yield Finding("ok", "native kernels", f"{told['kernels']}; weights in {formats}")
     else:
         advice = "Puna computes with torch alone, which is slower"
         yield Finding("note", "native kernels", f"none: {told['why_not']}", advice)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from puna.llama.config import LlamaConfig
     from puna.settings import Settings
 
 CONTEXT = 8192
-ELEMENT = 2
+Bits = Literal["int8", "int4"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A model as it is listed. Sizes in bytes, in bfloat16; `memory` with a context of `CONTEXT`
-    tokens and, for a vision model, one picture."""
+    """A model as it is listed. Sizes in bytes, in bfloat16 unless said otherwise; `memory` with a
+    context of `CONTEXT` tokens and, for a vision model, one picture."""
 
     name: str
     parameters: int
@@ -32,15 +34,26 @@ def models(
     everything: Annotated[
         bool, typer.Option("--all", help="Base models and those of Llama 3.0 as well.")
     ] = False,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            help="Count the weights in so many bits.", metavar="int8|int4", show_default="bfloat16"
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> int:
     """List the models that Puna runs, which are on disk, and which would fit in memory."""
     from puna.cli.terminal import gigabytes
     from puna.opening import free_memory, settings_from
 
+    bits = _bits(quantize)
     settings = settings_from({})
     free = free_memory(settings)
-    rows = [*embedded_rows(), *catalog_rows(settings, free, everything=everything)]
+    rows = [
+        *embedded_rows(),
+        *prepared_rows(settings, free),
+        *catalog_rows(settings, free, everything=everything, bits=bits),
+    ]
     if json_output:
         import json
 
@@ -54,8 +67,9 @@ def models(
         cells = (row.name, _parameters(row.parameters), "pictures" if row.vision else "-", memory)
         print(_line((*cells, row.on_disk or "-"), widths))
     print(
-        f"\nMEMORY: weights in bfloat16 and {CONTEXT:,} tokens; {gigabytes(free)} are free here, "
-        "and ! does not fit.\nputs one on disk: puna pull MODEL    serves it: puna serve MODEL"
+        f"\nMEMORY: weights in {bits or 'bfloat16'} and {CONTEXT:,} tokens; {gigabytes(free)} are "
+        "free here, and ! does not fit.\n"
+        "puts one on disk: puna pull MODEL    serves it: puna serve MODEL"
     )
     return 0
 
@@ -90,9 +104,30 @@ def parameters_in(file: Path) -> int:
     return sum(math.prod(each["shape"]) for key, each in header.items() if key != "__metadata__")
 
 
-def catalog_rows(settings: Settings, free: int, *, everything: bool) -> list[Row]:
+def prepared_rows(settings: Settings, free: int) -> Iterator[Row]:
+    """What `puna quantize` wrote here or into `models_dir`; their headers alone are read."""
+    from puna.errors import CheckpointError
+    from puna.llama.prepared_header import SUFFIX, read_header
+    from puna.llama.shapes import count_parameters
+
+    for folder in dict.fromkeys((Path(), settings.models_dir or Path())):
+        for file in sorted(folder.glob(f"*{SUFFIX}")):
+            try:
+                config = read_header(file).config
+            except CheckpointError:
+                continue  # whoever names it is told
+            weights = file.stat().st_size
+            memory = weights + _beside_weights(config)
+            count = count_parameters(config)
+            vision = config.vision is not None
+            yield Row(file.stem, count, vision, memory, memory <= free, str(file))
+
+
+def catalog_rows(
+    settings: Settings, free: int, *, everything: bool, bits: Bits | None = None
+) -> list[Row]:
     """The published models that Puna runs; those on disk are never left out."""
-    from puna.llama.catalog import CATALOG, footprint
+    from puna.llama.catalog import CATALOG
     from puna.opening import find_on_disk, hub_of
 
     hub = hub_of(settings)
@@ -106,13 +141,36 @@ def catalog_rows(settings: Settings, free: int, *, everything: bool) -> list[Row
         usual = model.name.endswith("-Instruct") and not old
         if not (everything or usual or found or begun):
             continue
-        tokens = min(CONTEXT, model.config.max_position_embeddings)
-        memory = footprint(model.config, element_size=ELEMENT).total(tokens, int(model.vision))
+        memory = _weights(model.config, bits) + _beside_weights(model.config)
         here = "in part" if begun else str(found) if found else None
         rows.append(
             Row(model.name, model.parameters or 0, model.vision, memory, memory <= free, here)
         )
     return rows
+
+
+def _weights(config: LlamaConfig, bits: Bits | None) -> int:
+    if bits is None:
+        from puna.llama.catalog import footprint
+
+        return footprint(config).weights
+    from puna.llama.packing import packed_bytes  # imports torch, which takes seconds
+
+    return packed_bytes(config, bits)
+
+
+def _beside_weights(config: LlamaConfig) -> int:
+    from puna.llama.catalog import footprint
+
+    tokens = min(CONTEXT, config.max_position_embeddings)
+    needs = footprint(config)
+    return needs.total(tokens, int(config.vision is not None)) - needs.weights
+
+
+def _bits(name: str | None) -> Bits | None:
+    if name is None or name == "int8" or name == "int4":
+        return name
+    raise typer.BadParameter(f"--quantize {name!r}: expected int8 or int4")
 
 
 def _parameters(count: int) -> str:

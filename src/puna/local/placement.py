@@ -5,12 +5,13 @@ It knows the settings and this machine. It loads nothing and answers nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from puna.engine.memory import SHARE, MemoryPlan, free_memory, plan_memory
-from puna.errors import StartupError
+from puna.engine.memory import SHARE, MemoryPlan, free_memory, gigabytes, plan_memory
+from puna.errors import ModelTooLarge, StartupError
 from puna.kernels import native
 from puna.llama.packing import Packing, packed_bytes
 from puna.llama.weights import Checkpoint
@@ -40,18 +41,32 @@ def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
     dtype = _dtype(checkpoint, settings, device, free)
     packing = _packing(checkpoint, settings, device, dtype)
     cache_dtype = torch.bfloat16 if packing else dtype
-    memory = plan_memory(
-        checkpoint.config,
-        weight_bytes=_weight_bytes(checkpoint, dtype, packing),
-        itemsize=cache_dtype.itemsize,
-        free_bytes=free,
-        page_size=settings.page_size,
-        max_sequences=settings.max_sequences,
-        kv_memory=settings.kv_memory,
-        max_context=settings.max_context,
-        share=SHARE[device],
-    )
-    return Placement(device, dtype, cache_dtype, packing, _words(checkpoint, dtype, packing), memory)
+
+    def plan(weight_bytes: int) -> MemoryPlan:
+        return plan_memory(
+            checkpoint.config,
+            weight_bytes=weight_bytes,
+            itemsize=cache_dtype.itemsize,
+            free_bytes=free,
+            page_size=settings.page_size,
+            max_sequences=settings.max_sequences,
+            kv_memory=settings.kv_memory,
+            max_context=settings.max_context,
+            share=SHARE[device],
+        )
+
+    weight_bytes = _weight_bytes(checkpoint, dtype, packing)
+    try:
+        memory = plan(weight_bytes)
+    except ModelTooLarge as error:
+        smaller = packed_bytes(checkpoint.config, "int4")
+        if device != "cpu" or smaller >= weight_bytes or not _fits(plan, smaller):
+            raise
+        raise ModelTooLarge(
+            f"{error}; this model would with --quantize int4 ({gigabytes(smaller)} of weights)"
+        ) from None
+    words = _words(checkpoint, dtype, packing)
+    return Placement(device, dtype, cache_dtype, packing, words, memory)
 
 
 def _device(settings: Settings) -> str:
@@ -97,6 +112,14 @@ def _packing(
     if settings.quantize == "auto" and settings.dtype == "auto" and checkpoint.quantized:
         return "stored"
     return "bf16" if dtype == torch.bfloat16 else None
+
+
+def _fits(plan: Callable[[int], MemoryPlan], weight_bytes: int) -> bool:
+    try:
+        plan(weight_bytes)
+    except ModelTooLarge:
+        return False
+    return True
 
 
 def _weight_bytes(checkpoint: Checkpoint, dtype: torch.dtype, packing: Packing | None) -> int:
