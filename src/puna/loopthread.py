@@ -119,8 +119,15 @@ def _hand_over(ended: asyncio.Task[T], result: Future[T]) -> None:
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
     finally:
         loop.close()
+
+
+async def _end(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:

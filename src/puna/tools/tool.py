@@ -7,6 +7,7 @@ another (that is how calls are recorded, replayed and counted).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -36,10 +37,18 @@ class Session:
             self._kept[key] = make()
         return cast(K, self._kept[key])
 
+    def __bool__(self) -> bool:
+        """Whether anything is kept."""
+        return bool(self._kept)
+
     async def close(self) -> None:
         kept, self._kept = self._kept, {}
-        for one in kept.values():
-            await one.close()
+        faults = await asyncio.gather(
+            *(one.close() for one in kept.values()), return_exceptions=True
+        )
+        for fault in faults:
+            if fault is not None:
+                raise fault
 
 
 @dataclass(frozen=True, slots=True)

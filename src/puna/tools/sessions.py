@@ -1,0 +1,184 @@
+"""What belongs to a conversation and does not travel on the wire, found again by what does.
+
+A client of the stateless wire sends the visible messages alone. What a tool loop did to write one
+of them, and what its tools keep (an interpreter), is filed here under a digest of the transcript up
+to and with that message: who sends the same transcript again goes on where it ended.
+
+It knows no model and no tool. What it gives away it gives to whoever knows the whole transcript,
+word for word. Two conversations that are the same word for word are one to it; tools that keep
+something serve the first of them to go on, and the other begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from puna.chat import Image, Message
+from puna.loopthread import LoopThread
+from puna.tools.tool import Session
+
+logger = logging.getLogger("puna.tools")
+
+CLOSING_SECONDS = 10
+
+
+@dataclass(slots=True)
+class _Kept:
+    turns: tuple[Message, ...]
+    session: Session | None = field(default=None)
+
+
+class Conversations:
+    """At most `most` of them, each for `idle` seconds after its last answer.
+
+    Sessions live and are closed on `thread`. Every method may be called from any thread.
+    """
+
+    def __init__(self, thread: LoopThread, *, most: int, idle: float) -> None:
+        self._thread = thread
+        self._most = most
+        self._idle = idle
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def recall(self, messages: Iterable[Message]) -> tuple[tuple[Message, ...], Session | None]:
+        """`messages` with all that was done for them, and what the last answer's tools kept.
+
+        The session is the caller's from now on, to be given back by `remember`.
+        """
+        whole: list[Message] = []
+        last: _Kept | None = None
+        with self._lock:
+            for digest, message in _digests(messages):
+                kept = self._kept.get(digest) if message.role == "assistant" else None
+                if message.role == "assistant":
+                    last = kept
+                if kept is None:
+                    whole.append(message)
+                else:
+                    self._kept.move_to_end(digest)
+                    whole += kept.turns
+            session = None
+            if last is not None:
+                session, last.session = last.session, None
+        return tuple(whole), session
+
+    def remember(
+        self,
+        visible: Iterable[Message],
+        turns: tuple[Message, ...],
+        session: Session | None,
+    ) -> None:
+        """The last of `visible` was written by way of `turns`. An empty session needs no place."""
+        if session is not None and not session:
+            session = None
+        *_, (digest, last) = _digests(visible)
+        if turns == (last,) and session is None:
+            return
+        kept = _Kept(turns, session)
+        with self._lock:
+            gone = [self._kept.pop(digest, None)]
+            self._kept[digest] = kept
+            while len(self._kept) > self._most:
+                gone.append(self._kept.popitem(last=False)[1])
+            old = _sessions(each for each in gone if each is not None)
+        for each in old:
+            self._thread.later(0, lambda each=each: self._end(each))
+        self._thread.later(self._idle, lambda: self._expire(digest, kept))
+
+    def give_back(self, visible: Iterable[Message], session: Session) -> None:
+        """An answer to `visible` came to nothing: the session is as recallable as it was."""
+        last = None
+        for digest, message in _digests(visible):
+            last = digest if message.role == "assistant" else last
+        with self._lock:
+            kept = self._kept.get(last) if last is not None else None
+            if kept is not None and kept.session is None:
+                kept.session = session
+                return
+        self.discard(session)
+
+    def discard(self, session: Session) -> None:
+        """Nobody will ask for it again."""
+        if session:
+            self._thread.later(0, lambda: self._end(session))
+
+    def close(self) -> None:
+        """End all that is kept, and wait until it has ended."""
+        with self._lock:
+            old = _sessions(self._kept.values())
+            self._kept.clear()
+        if old or self._closing:
+            self._thread.run(self._close(old))
+
+    async def _close(self, sessions: list[Session]) -> None:
+        for session in sessions:
+            self._end(session)
+        _, late = await asyncio.wait(self._closing, timeout=CLOSING_SECONDS)
+        for task in late:
+            task.cancel()
+
+    def _expire(self, digest: bytes, kept: _Kept) -> None:
+        with self._lock:
+            if self._kept.get(digest) is not kept:
+                return
+            del self._kept[digest]
+            old = _sessions([kept])
+        for each in old:
+            self._end(each)
+
+    def _end(self, session: Session) -> None:
+        """On the thread's loop."""
+
+        async def end() -> None:
+            try:
+                await session.close()
+            except Exception:
+                logger.exception("what a tool kept for a conversation could not be closed")
+
+        task = asyncio.get_running_loop().create_task(end())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _sessions(kept: Iterable[_Kept]) -> list[Session]:
+    return [each.session for each in kept if each.session is not None]
+
+
+def _digests(messages: Iterable[Message]) -> Iterator[tuple[bytes, Message]]:
+    """Each message with the digest of the transcript up to it, itself included."""
+    running = hashlib.sha256()
+    for message in messages:
+        running.update(_canonical(message))
+        yield running.digest(), message
+
+
+def _canonical(message: Message) -> bytes:
+    """What a client that sends a message back may have changed does not count: blanks around it,
+    and the spelling of the JSON in its calls."""
+    images = [part.data for part in message.content if isinstance(part, Image)]
+    said = json.dumps(
+        [
+            message.role,
+            message.text.strip(),
+            [hashlib.sha256(data).hexdigest() for data in images],
+            [[call.id, call.name, _plain(call.arguments)] for call in message.tool_calls],
+            message.tool_call_id,
+        ]
+    )
+    return hashlib.sha256(said.encode()).digest()
+
+
+def _plain(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments or "{}"), sort_keys=True)
+    except (ValueError, RecursionError):
+        return arguments
