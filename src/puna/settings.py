@@ -91,6 +91,12 @@ class Settings(BaseSettings):
         default_factory=_config_dir, description="of the user: keys, servers of tools"
     )
     state_dir: Path = Field(default_factory=_state_dir, description="of the user: what was spent")
+    code_sandbox: Literal["auto", "bubblewrap", "landlock", "monty"] = Field(
+        default="auto", description="what confines code_interpreter; auto: the strongest here"
+    )
+    code_seconds: float = Field(default=30.0, gt=0, description="a call of code_interpreter")
+    code_memory: int = Field(default=2**30, ge=2**27, description="of one code_interpreter")
+    code_packages: bool = Field(default=True, description="code may import what Puna could")
 
     # outside
     hf_endpoint: str | None = Field(default=None, validation_alias="HF_ENDPOINT")
