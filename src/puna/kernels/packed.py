@@ -1,18 +1,23 @@
-"""Packed weights: a matrix cut into blocks of 32 rows by 32 columns, in few bits, read in order.
+"""Packed weights: a matrix cut into blocks of 32 rows, in few bits, read in order.
 
-Three formats, laid out as `native/formats.h` draws them:
+Five formats, laid out as `native/formats.h` draws them:
 
-| format | bytes a block | value | error |
+| format | columns, bytes a block | bits a weight | value |
 |---|---|---|---|
-| bf16 | 2048 | the weight, rounded to bf16 | |
-| int8 | 1088 | fp16 scale a row of the block, times -127..127 | half a scale |
-| int4 | 576 | fp16 scale a row of the block, times -8..7 | half a scale |
+| bf16 | 32, 2048 | 16 | the weight, rounded to bf16 |
+| int8 | 32, 1088 | 8.5 | fp16 scale of a row's 32 columns, times -127..127 |
+| int6 | 256, 6720 | 6.5625 | fp16 scale of 256 columns, int8 scale of 16, times -32..31 |
+| int4m | 256, 4736 | 4.625 | fp16 scale of 256 columns, 8-bit scale of 32, times 0..15, less \
+a minimum: fp16 scale of 256, times 8 bits of 32 |
+| int4 | 32, 576 | 4.5 | fp16 scale of a row's 32 columns, times -8..7 |
 
 The scale of int4 belongs to the value of largest magnitude, which becomes -8 exactly. ggml's Q4_0
 does the same, so that such weights are packed without loss, but not those made with an importance
-matrix, which has scales of its own: they are rounded once more. int8 and int4 are multiplied
-as integers: activations are rounded to 8 bits with a scale for each 32 columns, as `linear_twin`
-shows.
+matrix, which have scales of their own. The `*_blocks` functions take scales and integers as they
+are: so ggml's Q8_0, Q6_K, Q4_K and Q4_0 become int8, int6, int4m and int4 exactly.
+
+All but bf16 are multiplied as integers: activations are rounded to 8 bits with a scale for each 32
+columns, as `linear_twin` shows.
 """
 
 from __future__ import annotations
@@ -27,11 +32,14 @@ from torch import Tensor
 
 from puna.kernels.native import for_tensors, library
 
-Format: TypeAlias = Literal["bf16", "int8", "int4"]
+Format: TypeAlias = Literal["bf16", "int8", "int6", "int4m", "int4"]
 
-CODES: dict[Format, int] = {"bf16": 0, "int8": 1, "int4": 2}
-BLOCK_BYTES: dict[Format, int] = {"bf16": 2048, "int8": 1088, "int4": 576}
-BLOCK = 32
+CODES: dict[Format, int] = {"bf16": 0, "int8": 1, "int4": 2, "int6": 3, "int4m": 4}
+BLOCK_COLUMNS: dict[Format, int] = {"bf16": 32, "int8": 32, "int6": 256, "int4m": 256, "int4": 32}
+BLOCK_BYTES: dict[Format, int] = {
+    "bf16": 2048, "int8": 1088, "int6": 6720, "int4m": 4736, "int4": 576,
+}  # fmt: skip
+BLOCK = 32  # rows a block, and columns that share a scale of the activations
 
 # Weights packed at a time, so that packing a model takes little more memory than the result.
 _PACKED_AT_ONCE = 1 << 24
@@ -54,35 +62,21 @@ class Packed:
 def pack(weight: Tensor, form: Format) -> Packed:
     """[rows, columns], any float dtype, CPU; edges are padded with zeros."""
     rows, columns = weight.shape
-    down, across = -(-rows // BLOCK), -(-columns // BLOCK)
+    down, across = blocks_of(rows, columns, form)
+    wide = BLOCK_COLUMNS[form]
     data = torch.empty(down, across, BLOCK_BYTES[form], dtype=torch.uint8)
-    step = max(1, _PACKED_AT_ONCE // (across * BLOCK * BLOCK))
+    step = max(1, _PACKED_AT_ONCE // (across * BLOCK * wide))
     for first in range(0, down, step):
         part = weight[first * BLOCK : (first + step) * BLOCK].float()
-        padded = F.pad(part, (0, across * BLOCK - columns, 0, -part.shape[0] % BLOCK))
-        blocks = _split(_split(padded, 1, across, BLOCK), 0, -1, BLOCK).transpose(1, 2)
+        padded = F.pad(part, (0, across * wide - columns, 0, -part.shape[0] % BLOCK))
+        blocks = _split(_split(padded, 1, across, wide), 0, -1, BLOCK).transpose(1, 2)
         data[first : first + step] = _PACK[form](blocks)
     return Packed(data, form, rows, columns)
 
 
-def assemble(
-    parts: Iterable[tuple[Tensor, Tensor]], rows: int, columns: int, form: Format
-) -> Packed:
-    """A weight made of integers and scales that are there already: nothing is rounded.
-
-    `parts` are its rows from the top, a multiple of 32 in each but the last: `values` uint8
-    [n, columns], where 128 (int8) or 8 (int4) means zero, and `scales` fp16 [n, columns / 32].
-    """
-    down, across = -(-rows // BLOCK), columns // BLOCK
-    data = torch.empty(down, across, BLOCK_BYTES[form], dtype=torch.uint8)
-    first = 0
-    for values, scales in parts:
-        padding = (0, 0, 0, -len(values) % BLOCK)
-        blocks = F.pad(values, padding).view(-1, BLOCK, across, BLOCK).transpose(1, 2)
-        scale = F.pad(scales, padding).view(-1, BLOCK, across, 1).transpose(1, 2)
-        data[first : first + len(blocks)] = _LAY_OUT[form](scale, blocks)
-        first += len(blocks)
-    return Packed(data, form, rows, columns)
+def blocks_of(rows: int, columns: int, form: Format) -> tuple[int, int]:
+    """How many blocks of `form` a matrix takes, down and across."""
+    return -(-rows // BLOCK), -(-columns // BLOCK_COLUMNS[form])
 
 
 def unpack(packed: Packed) -> Tensor:
@@ -94,7 +88,7 @@ def unpack(packed: Packed) -> Tensor:
 def linear(x: Tensor, weight: Packed) -> Tensor:
     """`x @ weight.T`, fp32 [..., columns] to [..., rows]."""
     kernels = for_tensors(x)
-    if kernels is None:
+    if kernels is None or weight.format in ("int6", "int4m"):
         return linear_twin(x, weight)
     x = x.contiguous()
     out = x.new_empty(*x.shape[:-1], weight.rows)
@@ -155,7 +149,7 @@ def _split(x: Tensor, dim: int, *sizes: int) -> Tensor:
     return cast(Tensor, x.unflatten(dim, sizes))
 
 
-# --- blocks: fp32 [down, across, 32 rows, 32 columns] <-> uint8 [down, across, bytes] -----------
+# --- blocks: fp32 [down, across, 32 rows, columns] <-> uint8 [down, across, bytes] ---------------
 
 
 def _pack_bf16(blocks: Tensor) -> Tensor:
@@ -169,52 +163,148 @@ def _unpack_bf16(data: Tensor) -> Tensor:
 
 
 def _pack_int8(blocks: Tensor) -> Tensor:
-    scale = (blocks.abs().amax(-1, keepdim=True) / 127).half()
-    return _lay_out_int8(scale, _rounded(blocks, scale).clamp(-127, 127).add(128).to(torch.uint8))
+    scale = (blocks.abs().amax(-1) / 127).half()
+    return int8_blocks(scale, _rounded(blocks, scale).clamp(-127, 127).to(torch.int8))
 
 
-def _lay_out_int8(scale: Tensor, values: Tensor) -> Tensor:
-    return _with_scales(scale, _split(values, -1, 8, 4).transpose(2, 3))
+def int8_blocks(scale: Tensor, values: Tensor) -> Tensor:
+    """`scale` fp16 [..., 32 rows] and `values` int8 [..., 32 rows, 32 columns], -128 excluded, as
+    uint8 [..., 1088]."""
+    offset = (values.view(torch.uint8) + 128).to(torch.uint8)
+    return torch.cat((_bytes(scale), _split(offset, -1, 8, 4).transpose(-2, -3).flatten(-3)), -1)
 
 
 def _unpack_int8(data: Tensor) -> Tensor:
-    scale, body = _scales_of(data)
-    values = _split(body, -1, 8, BLOCK, 4).transpose(2, 3).flatten(3)
-    return (values.float() - 128) * scale
+    values = _split(data[..., 64:], -1, 8, BLOCK, 4).transpose(-2, -3).flatten(-2)
+    return (values.float() - 128) * _halves(data[..., :64])
 
 
 def _pack_int4(blocks: Tensor) -> Tensor:
-    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
     scale = (largest / -8).half()
-    return _lay_out_int4(scale, _rounded(blocks, scale).clamp(-8, 7).add(8).to(torch.uint8))
+    return int4_blocks(scale, _rounded(blocks, scale).clamp(-8, 7).add(8).to(torch.uint8))
 
 
-def _lay_out_int4(scale: Tensor, values: Tensor) -> Tensor:
-    low, high = _split(values, -1, 4, 2, 4).unbind(-2)
-    return _with_scales(scale, (low | (high << 4)).transpose(2, 3))
+def int4_blocks(scale: Tensor, values: Tensor) -> Tensor:
+    """`scale` fp16 [..., 32 rows] and `values` uint8 [..., 32 rows, 32 columns], 0..15 for -8..7,
+    as uint8 [..., 576]."""
+    return torch.cat((_bytes(scale), _nibbles(values)), -1)
 
 
 def _unpack_int4(data: Tensor) -> Tensor:
-    scale, body = _scales_of(data)
-    both = _split(body, -1, 4, BLOCK, 4).transpose(2, 3)
-    values = torch.stack((both & 15, both >> 4), dim=-2).flatten(3)
-    return (values.float() - 8) * scale
+    return (_from_nibbles(data[..., 64:]).float() - 8) * _halves(data[..., :64])
 
 
-def _rounded(blocks: Tensor, scale: Tensor) -> Tensor:
-    wide = scale.float()
-    return torch.where(wide == 0, 0, blocks / torch.where(wide == 0, 1, wide)).round()
+def _pack_int6(blocks: Tensor) -> Tensor:
+    groups = _split(blocks, -1, 16, 16)
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
+    wanted = largest / -32
+    scale = _at_least(wanted.abs().amax(-1) / 127)
+    scales = _rounded(wanted, scale)
+    each = scales * scale.float().unsqueeze(-1)
+    values = _rounded(groups, each).clamp(-32, 31).add(32).to(torch.uint8)
+    return int6_blocks(scale, scales.to(torch.int8), values.flatten(-2))
 
 
-def _with_scales(scale: Tensor, body: Tensor) -> Tensor:
-    return torch.cat((scale.squeeze(-1).contiguous().view(torch.uint8), body.flatten(2)), dim=-1)
+def int6_blocks(scale: Tensor, scales: Tensor, values: Tensor) -> Tensor:
+    """`scale` fp16 [..., 32 rows], `scales` int8 [..., 32 rows, 16] and `values` uint8
+    [..., 32 rows, 256 columns], 0..63 for -32..31, as uint8 [..., 6720]."""
+    groups = _split(values, -1, 8, 32).transpose(-2, -3)  # [..., 8, rows, 32]
+    low = _nibbles(groups & 15)
+    quarters = _split(groups >> 4, -1, 2, 4, 4)
+    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
+    high = (quarters << shifts).sum(-2, dtype=torch.uint8).transpose(-2, -3).flatten(-3)
+    own = _split(scales.view(torch.uint8), -1, 8, 2).movedim(-3, -1).flatten(-2)
+    return torch.cat((_bytes(scale), torch.cat((own, low, high), -1).flatten(-2)), -1)
 
 
-def _scales_of(data: Tensor) -> tuple[Tensor, Tensor]:
-    scale = data[..., : 2 * BLOCK].contiguous().view(torch.float16).float()
-    return scale.unsqueeze(-1), data[..., 2 * BLOCK :]
+def _unpack_int6(data: Tensor) -> Tensor:
+    groups = _split(data[..., 64:], -1, 8, 832)
+    own = _split(groups[..., :64].view(torch.int8), -1, 2, BLOCK).movedim(-1, -3)
+    low = _from_nibbles(groups[..., 64:576])
+    quarters = _split(groups[..., 576:], -1, 2, BLOCK, 4).transpose(-2, -3).unsqueeze(-2)
+    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
+    high = ((quarters >> shifts) & 3).flatten(-3)
+    values = (low | (high << 4)).transpose(-2, -3).flatten(-2).float() - 32
+    each = own.float().flatten(-2).repeat_interleave(16, -1)
+    return values * each * _halves(data[..., :64])
 
 
-_PACK = {"bf16": _pack_bf16, "int8": _pack_int8, "int4": _pack_int4}
-_LAY_OUT = {"int8": _lay_out_int8, "int4": _lay_out_int4}
-_UNPACK = {"bf16": _unpack_bf16, "int8": _unpack_int8, "int4": _unpack_int4}
+def _pack_int4m(blocks: Tensor) -> Tensor:
+    groups = _split(blocks, -1, 8, 32)
+    least = groups.amin(-1).clamp(max=0)
+    wanted = (groups.amax(-1) - least) / 15
+    scale = _at_least(wanted.amax(-1) / 255)
+    minimum = _at_least(-least.amin(-1) / 255)
+    scales, minima = _rounded(wanted, scale), _rounded(-least, minimum)
+    up = groups + (minima * minimum.float().unsqueeze(-1)).unsqueeze(-1)
+    values = _rounded(up, scales * scale.float().unsqueeze(-1)).clamp(0, 15)
+    integers = (each.to(torch.uint8) for each in (scales, minima, values.flatten(-2)))
+    return int4m_blocks(scale, minimum, *integers)
+
+
+def int4m_blocks(
+    scale: Tensor, minimum: Tensor, scales: Tensor, minima: Tensor, values: Tensor
+) -> Tensor:
+    """`scale` and `minimum` fp16 [..., 32 rows], `scales` and `minima` uint8 [..., 32 rows, 8] and
+    `values` uint8 [..., 32 rows, 256 columns], 0..15, as uint8 [..., 4736]."""
+    groups = _split(values, -1, 8, 32).transpose(-2, -3)
+    own = torch.cat((scales.transpose(-1, -2), minima.transpose(-1, -2), _nibbles(groups)), -1)
+    return torch.cat((_bytes(scale), _bytes(minimum), own.flatten(-2)), -1)
+
+
+def _unpack_int4m(data: Tensor) -> Tensor:
+    groups = _split(data[..., 128:], -1, 8, 576)
+    values = _from_nibbles(groups[..., 64:]).transpose(-2, -3).flatten(-2).float()
+    scales, minima = (
+        groups[..., first : first + 32].transpose(-1, -2).float().repeat_interleave(32, -1)
+        for first in (0, 32)
+    )
+    return values * scales * _halves(data[..., :64]) - minima * _halves(data[..., 64:128])
+
+
+def _nibbles(values: Tensor) -> Tensor:
+    """0..15 [..., 32 rows, 32 columns] as [..., 512 bytes]."""
+    low, high = _split(values, -1, 4, 2, 4).unbind(-2)
+    return (low | (high << 4)).transpose(-2, -3).flatten(-3)
+
+
+def _from_nibbles(data: Tensor) -> Tensor:
+    both = _split(data, -1, 4, BLOCK, 4).transpose(-2, -3)
+    return torch.stack((both & 15, both >> 4), dim=-2).flatten(-3)
+
+
+def _rounded(values: Tensor, scale: Tensor) -> Tensor:
+    wide = scale.float().unsqueeze(-1)
+    return torch.where(wide == 0, 0, values / torch.where(wide == 0, 1, wide)).round()
+
+
+def _at_least(scale: Tensor) -> Tensor:
+    """fp16, rounded up: what is divided by it keeps within its range, however small."""
+    near = scale.half()
+    above = (near.view(torch.int16) + 1).view(torch.float16)
+    return torch.where(near.float() < scale, above, near)
+
+
+def _bytes(halves: Tensor) -> Tensor:
+    return halves.contiguous().view(torch.uint8)
+
+
+def _halves(data: Tensor) -> Tensor:
+    return data.contiguous().view(torch.float16).float().unsqueeze(-1)
+
+
+_PACK = {
+    "bf16": _pack_bf16,
+    "int8": _pack_int8,
+    "int6": _pack_int6,
+    "int4m": _pack_int4m,
+    "int4": _pack_int4,
+}
+_UNPACK = {
+    "bf16": _unpack_bf16,
+    "int8": _unpack_int8,
+    "int6": _unpack_int6,
+    "int4m": _unpack_int4m,
+    "int4": _unpack_int4,
+}

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from puna.kernels.packed import BLOCK, BLOCK_BYTES, Format
+from puna.kernels.packed import BLOCK_BYTES, Format, blocks_of
 from puna.llama.config import LlamaConfig
 from puna.llama.shapes import Shape, tensor_shapes
 
@@ -70,3 +70,10 @@ def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:
     if parts[-2] == "lm_head" or parts[0] != "model":
         return True
     return int(parts[2]) in config.cross_attention_layers
+
+
+def _bytes_of(shape: Shape, form: Format | None) -> int:
+    if form is None:
+        return 4 * math.prod(shape)
+    rows, columns = shape
+    return math.prod(blocks_of(rows, columns, form)) * BLOCK_BYTES[form]
