@@ -13,8 +13,8 @@ a minimum: fp16 scale of 256, times 8 bits of 32 |
 
 The scale of int4 belongs to the value of largest magnitude, which becomes -8 exactly. ggml's Q4_0
 does the same, so that such weights are packed without loss, but not those made with an importance
-matrix, which have scales of their own. The `*_blocks` functions take scales and integers as they
-are: so ggml's Q8_0, Q6_K, Q4_K and Q4_0 become int8, int6, int4m and int4 exactly.
+matrix, which have scales of their own. `assemble` takes scales and integers as they are: so ggml's
+Q8_0, Q6_K, Q4_K and Q4_0 become int8, int6, int4m and int4 exactly.
 
 All but bf16 are multiplied as integers: activations are rounded to 8 bits with a scale for each 32
 columns, as `linear_twin` shows.
@@ -71,6 +71,32 @@ def pack(weight: Tensor, form: Format) -> Packed:
         padded = F.pad(part, (0, across * wide - columns, 0, -part.shape[0] % BLOCK))
         blocks = _split(_split(padded, 1, across, wide), 0, -1, BLOCK).transpose(1, 2)
         data[first : first + step] = _PACK[form](blocks)
+    return Packed(data, form, rows, columns)
+
+
+def assemble(parts: Iterable[tuple[Tensor, ...]], rows: int, columns: int, form: Format) -> Packed:
+    """A weight made of integers and scales that are there already: nothing is rounded.
+
+    `parts` are its rows from the top, a multiple of 32 in each but the last; `columns` is a
+    multiple of the format's. Each part is, with n rows:
+
+    - int8, int4: `values` uint8 [n, columns], where 128 or 8 means zero; fp16 [n, columns / 32].
+    - int6: `values` uint8 [n, columns], where 32 means zero; int8 [n, columns / 16] times fp16
+      [n, columns / 256].
+    - int4m: `values` uint8 [n, columns], 0..15; uint8 [n, columns / 32] times fp16
+      [n, columns / 256]; and the same two of the minima that are taken off.
+    """
+    down, across = blocks_of(rows, columns, form)
+    data = torch.empty(down, across, BLOCK_BYTES[form], dtype=torch.uint8)
+    first = 0
+    for part in parts:
+        padding = (0, 0, 0, -len(part[0]) % BLOCK)
+        split = (
+            F.pad(each, padding).view(-1, BLOCK, across, each.shape[1] // across) for each in part
+        )
+        blocks = _LAY_OUT[form](*(each.transpose(1, 2) for each in split))
+        data[first : first + len(blocks)] = blocks
+        first += len(blocks)
     return Packed(data, form, rows, columns)
 
 
@@ -163,15 +189,12 @@ def _unpack_bf16(data: Tensor) -> Tensor:
 
 
 def _pack_int8(blocks: Tensor) -> Tensor:
-    scale = (blocks.abs().amax(-1) / 127).half()
-    return int8_blocks(scale, _rounded(blocks, scale).clamp(-127, 127).to(torch.int8))
+    scale = (blocks.abs().amax(-1, keepdim=True) / 127).half()
+    return _lay_out_int8(_rounded(blocks, scale).clamp(-127, 127).add(128).to(torch.uint8), scale)
 
 
-def int8_blocks(scale: Tensor, values: Tensor) -> Tensor:
-    """`scale` fp16 [..., 32 rows] and `values` int8 [..., 32 rows, 32 columns], -128 excluded, as
-    uint8 [..., 1088]."""
-    offset = (values.view(torch.uint8) + 128).to(torch.uint8)
-    return torch.cat((_bytes(scale), _split(offset, -1, 8, 4).transpose(-2, -3).flatten(-3)), -1)
+def _lay_out_int8(values: Tensor, scale: Tensor) -> Tensor:
+    return _joined(_bytes(scale), _split(values, -1, 8, 4).transpose(-2, -3))
 
 
 def _unpack_int8(data: Tensor) -> Tensor:
@@ -180,15 +203,12 @@ def _unpack_int8(data: Tensor) -> Tensor:
 
 
 def _pack_int4(blocks: Tensor) -> Tensor:
-    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)).squeeze(-1)
-    scale = (largest / -8).half()
-    return int4_blocks(scale, _rounded(blocks, scale).clamp(-8, 7).add(8).to(torch.uint8))
+    scale = (_farthest(blocks) / -8).half()
+    return _lay_out_int4(_rounded(blocks, scale).clamp(-8, 7).add(8).to(torch.uint8), scale)
 
 
-def int4_blocks(scale: Tensor, values: Tensor) -> Tensor:
-    """`scale` fp16 [..., 32 rows] and `values` uint8 [..., 32 rows, 32 columns], 0..15 for -8..7,
-    as uint8 [..., 576]."""
-    return torch.cat((_bytes(scale), _nibbles(values)), -1)
+def _lay_out_int4(values: Tensor, scale: Tensor) -> Tensor:
+    return _joined(_bytes(scale), _nibbles(values))
 
 
 def _unpack_int4(data: Tensor) -> Tensor:
@@ -197,60 +217,53 @@ def _unpack_int4(data: Tensor) -> Tensor:
 
 def _pack_int6(blocks: Tensor) -> Tensor:
     groups = _split(blocks, -1, 16, 16)
-    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)).squeeze(-1)
-    wanted = largest / -32
-    scale = _at_least(wanted.abs().amax(-1) / 127)
+    wanted = _farthest(groups).squeeze(-1) / -32
+    scale = _at_least(wanted.abs().amax(-1, keepdim=True) / 127)
     scales = _rounded(wanted, scale)
-    each = scales * scale.float().unsqueeze(-1)
-    values = _rounded(groups, each).clamp(-32, 31).add(32).to(torch.uint8)
-    return int6_blocks(scale, scales.to(torch.int8), values.flatten(-2))
+    values = _rounded(groups, (scales * scale.float()).unsqueeze(-1)).clamp(-32, 31).add(32)
+    return _lay_out_int6(values.to(torch.uint8).flatten(-2), scales.to(torch.int8), scale)
 
 
-def int6_blocks(scale: Tensor, scales: Tensor, values: Tensor) -> Tensor:
-    """`scale` fp16 [..., 32 rows], `scales` int8 [..., 32 rows, 16] and `values` uint8
-    [..., 32 rows, 256 columns], 0..63 for -32..31, as uint8 [..., 6720]."""
+def _lay_out_int6(values: Tensor, scales: Tensor, scale: Tensor) -> Tensor:
     groups = _split(values, -1, 8, 32).transpose(-2, -3)  # [..., 8, rows, 32]
-    low = _nibbles(groups & 15)
-    quarters = _split(groups >> 4, -1, 2, 4, 4)
-    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
-    high = (quarters << shifts).sum(-2, dtype=torch.uint8).transpose(-2, -3).flatten(-3)
-    own = _split(scales.view(torch.uint8), -1, 8, 2).movedim(-3, -1).flatten(-2)
-    return torch.cat((_bytes(scale), torch.cat((own, low, high), -1).flatten(-2)), -1)
+    quarters = _split(groups >> 4, -1, 2, 4, 4) << _TWO_BITS
+    high = quarters.sum(-2, dtype=torch.uint8).transpose(-2, -3)
+    own = _split(scales.view(torch.uint8), -1, 8, 2).movedim(-3, -1)
+    return _joined(_bytes(scale), _joined(own, _nibbles(groups & 15), high, keep=3))
 
 
 def _unpack_int6(data: Tensor) -> Tensor:
     groups = _split(data[..., 64:], -1, 8, 832)
-    own = _split(groups[..., :64].view(torch.int8), -1, 2, BLOCK).movedim(-1, -3)
-    low = _from_nibbles(groups[..., 64:576])
+    scales = _split(groups[..., :64].view(torch.int8), -1, 2, BLOCK).movedim(-1, -3).flatten(-2)
     quarters = _split(groups[..., 576:], -1, 2, BLOCK, 4).transpose(-2, -3).unsqueeze(-2)
-    shifts = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
-    high = ((quarters >> shifts) & 3).flatten(-3)
-    values = (low | (high << 4)).transpose(-2, -3).flatten(-2).float() - 32
-    each = own.float().flatten(-2).repeat_interleave(16, -1)
-    return values * each * _halves(data[..., :64])
+    high = (quarters >> _TWO_BITS & 3).flatten(-3)
+    values = (_from_nibbles(groups[..., 64:576]) | high << 4).transpose(-2, -3).flatten(-2)
+    each = (values.float() - 32) * scales.float().repeat_interleave(16, -1)
+    return each * _halves(data[..., :64])
 
 
 def _pack_int4m(blocks: Tensor) -> Tensor:
     groups = _split(blocks, -1, 8, 32)
     least = groups.amin(-1).clamp(max=0)
     wanted = (groups.amax(-1) - least) / 15
-    scale = _at_least(wanted.amax(-1) / 255)
-    minimum = _at_least(-least.amin(-1) / 255)
+    scale = _at_least(wanted.amax(-1, keepdim=True) / 255)
+    minimum = _at_least(-least.amin(-1, keepdim=True) / 255)
     scales, minima = _rounded(wanted, scale), _rounded(-least, minimum)
-    up = groups + (minima * minimum.float().unsqueeze(-1)).unsqueeze(-1)
-    values = _rounded(up, scales * scale.float().unsqueeze(-1)).clamp(0, 15)
-    integers = (each.to(torch.uint8) for each in (scales, minima, values.flatten(-2)))
-    return int4m_blocks(scale, minimum, *integers)
+    above = groups + (minima * minimum.float()).unsqueeze(-1)
+    values = _rounded(above, (scales * scale.float()).unsqueeze(-1)).clamp(0, 15).flatten(-2)
+    values, scales, minima = (each.to(torch.uint8) for each in (values, scales, minima))
+    return _lay_out_int4m(values, scales, scale, minima, minimum)
 
 
-def int4m_blocks(
-    scale: Tensor, minimum: Tensor, scales: Tensor, minima: Tensor, values: Tensor
+def _lay_out_int4m(
+    values: Tensor, scales: Tensor, scale: Tensor, minima: Tensor, minimum: Tensor
 ) -> Tensor:
-    """`scale` and `minimum` fp16 [..., 32 rows], `scales` and `minima` uint8 [..., 32 rows, 8] and
-    `values` uint8 [..., 32 rows, 256 columns], 0..15, as uint8 [..., 4736]."""
     groups = _split(values, -1, 8, 32).transpose(-2, -3)
-    own = torch.cat((scales.transpose(-1, -2), minima.transpose(-1, -2), _nibbles(groups)), -1)
-    return torch.cat((_bytes(scale), _bytes(minimum), own.flatten(-2)), -1)
+    own = _joined(
+        scales.transpose(-1, -2).unsqueeze(-1), minima.transpose(-1, -2).unsqueeze(-1),
+        _nibbles(groups), keep=3,
+    )  # fmt: skip
+    return _joined(_bytes(scale), _bytes(minimum), own)
 
 
 def _unpack_int4m(data: Tensor) -> Tensor:
@@ -263,10 +276,13 @@ def _unpack_int4m(data: Tensor) -> Tensor:
     return values * scales * _halves(data[..., :64]) - minima * _halves(data[..., 64:128])
 
 
+_TWO_BITS = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
+
+
 def _nibbles(values: Tensor) -> Tensor:
-    """0..15 [..., 32 rows, 32 columns] as [..., 512 bytes]."""
+    """0..15 [..., 32 rows, 32 columns] as uint8 [..., 4, 32 rows, 4]."""
     low, high = _split(values, -1, 4, 2, 4).unbind(-2)
-    return (low | (high << 4)).transpose(-2, -3).flatten(-3)
+    return (low | high << 4).transpose(-2, -3)
 
 
 def _from_nibbles(data: Tensor) -> Tensor:
@@ -274,8 +290,13 @@ def _from_nibbles(data: Tensor) -> Tensor:
     return torch.stack((both & 15, both >> 4), dim=-2).flatten(-3)
 
 
+def _farthest(values: Tensor) -> Tensor:
+    """The one of largest magnitude on the last axis, with its sign."""
+    return values.gather(-1, values.abs().argmax(-1, keepdim=True))
+
+
 def _rounded(values: Tensor, scale: Tensor) -> Tensor:
-    wide = scale.float().unsqueeze(-1)
+    wide = scale.float()
     return torch.where(wide == 0, 0, values / torch.where(wide == 0, 1, wide)).round()
 
 
@@ -286,8 +307,13 @@ def _at_least(scale: Tensor) -> Tensor:
     return torch.where(near.float() < scale, above, near)
 
 
+def _joined(*parts: Tensor, keep: int = 2) -> Tensor:
+    """All axes but the first `keep` laid end to end."""
+    return torch.cat([part.flatten(keep) for part in parts], dim=-1)
+
+
 def _bytes(halves: Tensor) -> Tensor:
-    return halves.contiguous().view(torch.uint8)
+    return halves.squeeze(-1).contiguous().view(torch.uint8)
 
 
 def _halves(data: Tensor) -> Tensor:
@@ -300,6 +326,12 @@ _PACK = {
     "int6": _pack_int6,
     "int4m": _pack_int4m,
     "int4": _pack_int4,
+}
+_LAY_OUT = {
+    "int8": _lay_out_int8,
+    "int6": _lay_out_int6,
+    "int4m": _lay_out_int4m,
+    "int4": _lay_out_int4,
 }
 _UNPACK = {
     "bf16": _unpack_bf16,

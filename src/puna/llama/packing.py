@@ -61,7 +61,7 @@ def tensor_bytes(shape: Shape, form: Format | None) -> int:
 def block_shape(shape: Shape, form: Format) -> Shape:
     """The shape of a packed matrix's bytes."""
     rows, columns = shape
-    return -(-rows // BLOCK), -(-columns // BLOCK), BLOCK_BYTES[form]
+    return *blocks_of(rows, columns, form), BLOCK_BYTES[form]
 
 
 def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:
@@ -70,10 +70,3 @@ def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:
     if parts[-2] == "lm_head" or parts[0] != "model":
         return True
     return int(parts[2]) in config.cross_attention_layers
-
-
-def _bytes_of(shape: Shape, form: Format | None) -> int:
-    if form is None:
-        return 4 * math.prod(shape)
-    rows, columns = shape
-    return math.prod(blocks_of(rows, columns, form)) * BLOCK_BYTES[form]

@@ -15,11 +15,7 @@ from puna.kernels.packed import (
     BLOCK_BYTES,
     BLOCK_COLUMNS,
     Format,
-    Packed,
-    int4_blocks,
-    int4m_blocks,
-    int6_blocks,
-    int8_blocks,
+    assemble,
     linear,
     linear_twin,
     pack,
@@ -92,32 +88,30 @@ def test_formats_with_two_scales_are_off_by_little_more_than_half_a_step(
         assert (off[:, row : row + group] <= worst[:, None]).all()
 
 
-def test_the_scales_and_integers_of_a_block_come_back_as_they_are() -> None:
-    def integers(least: int, end: int, *shape: int) -> Tensor:
-        return torch.randint(least, end, shape)
+@pytest.mark.parametrize("rows", [32, 40])
+def test_scales_and_integers_that_are_there_already_are_packed_as_they_are(rows: int) -> None:
+    def integers(least: int, end: int, columns: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+        return torch.randint(least, end, (rows, columns), dtype=dtype)
 
-    scale, minimum = torch.randn(2, 1, 1, 32).half().unbind(0)
-    wide = scale.float().unsqueeze(-1)
-    own, values = integers(-128, 128, 1, 1, 32, 16), integers(0, 64, 1, 1, 32, 256)
-    data = int6_blocks(scale, own.to(torch.int8), values.to(torch.uint8))
-    expected = (values - 32) * own.repeat_interleave(16, -1) * wide
-    assert torch.equal(unpack(Packed(data, "int6", 32, 256)), expected[0, 0])
+    def said(form: Format, *parts: Tensor) -> Tensor:
+        cut = [tuple(each[:32] for each in parts), tuple(each[32:] for each in parts)]
+        return unpack(assemble([part for part in cut if len(part[0])], rows, 512, form))
 
-    own, least = integers(0, 256, 2, 1, 1, 32, 8).unbind(0)
-    values = integers(0, 16, 1, 1, 32, 256)
-    bytes_of = [each.to(torch.uint8) for each in (own, least, values)]
-    data = int4m_blocks(scale, minimum, *bytes_of)
-    expected = values * own.repeat_interleave(32, -1) * wide
-    expected = expected - least.repeat_interleave(32, -1) * minimum.float().unsqueeze(-1)
-    assert torch.equal(unpack(Packed(data, "int4m", 32, 256)), expected[0, 0])
+    def spread(scales: Tensor) -> Tensor:
+        return scales.float().repeat_interleave(512 // scales.shape[1], dim=1)
 
-    values = integers(-127, 128, 1, 1, 32, 32)
-    data = int8_blocks(scale, values.to(torch.int8))
-    assert torch.equal(unpack(Packed(data, "int8", 32, 32)), (values * wide)[0, 0])
+    values, scale = integers(1, 256, 512), torch.randn(rows, 16).half()
+    assert torch.equal(said("int8", values, scale), (values.float() - 128) * spread(scale))
+    values = integers(0, 16, 512)
+    assert torch.equal(said("int4", values, scale), (values.float() - 8) * spread(scale))
 
-    values = integers(0, 16, 1, 1, 32, 32)
-    data = int4_blocks(scale, values.to(torch.uint8))
-    assert torch.equal(unpack(Packed(data, "int4", 32, 32)), ((values - 8) * wide)[0, 0])
+    scale, minimum = torch.randn(2, rows, 2).half()
+    values, own = integers(0, 64, 512), integers(-128, 128, 32, torch.int8)
+    expected = (values.float() - 32) * spread(own) * spread(scale)
+    assert torch.equal(said("int6", values, own, scale), expected)
+    values, own, least = integers(0, 16, 512), integers(0, 256, 16), integers(0, 256, 16)
+    expected = values * spread(own) * spread(scale) - spread(least) * spread(minimum)
+    assert torch.equal(said("int4m", values, own, scale, least, minimum), expected)
 
 
 @needs_native
