@@ -99,10 +99,21 @@ def filter_calls(program: bytes) -> None:
     system_call("prctl", PR_SET_SECCOMP, 2, described, 0, 0)
 
 
-def reachable(path: list[str]) -> list[str]:
-    """`path` again by way of open directories: for who may read a folder but not its parents."""
+def opened_folders(path: list[str]) -> dict[str, int]:
+    """The folders of `path` that exist, each with a descriptor that leads there."""
+    return {
+        place: os.open(place, os.O_PATH | os.O_CLOEXEC) for place in path if os.path.isdir(place)
+    }
+
+
+def within_reach(opened: dict[str, int]) -> list[str]:
+    """The folders again, by way of their descriptors where a parent's mode bars the user that this
+    process has become."""
     found: list[str] = []
-    for place in path:
-        if os.path.isdir(place):
-            found.append(f"/proc/self/fd/{os.open(place, os.O_PATH | os.O_CLOEXEC)}")
+    for place, descriptor in opened.items():
+        if os.access(place, os.R_OK | os.X_OK):
+            os.close(descriptor)
+            found.append(place)
+        else:
+            found.append(f"/proc/self/fd/{descriptor}")
     return found

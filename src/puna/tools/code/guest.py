@@ -25,7 +25,7 @@ import types
 import warnings
 from typing import Any, TextIO
 
-from puna.tools.code.confine import become, enter, reachable, ruleset
+from puna.tools.code.confine import become, enter, opened_folders, ruleset, within_reach
 from puna.tools.limits import die_with_parent, limit_process, step_back
 
 Config = dict[str, Any]
@@ -76,9 +76,9 @@ def lock(config: Config) -> None:
     walls, path = config["walls"], [*sys.path, *config["packages"]]
     rules = ruleset(walls["readable"], walls["writable"]) if walls else None
     if config["become"] is not None:
-        if walls:
-            path = reachable(path)
+        opened = opened_folders(path) if walls else {}
         become(config["become"])
+        path = within_reach(opened) if walls else path
     if config["parent"]:
         die_with_parent(config["parent"])
     if rules is not None:
@@ -172,14 +172,16 @@ class Python:
     def figures(self) -> list[tuple[str, bytes]]:
         """The open figures of matplotlib, as PNG; then they are closed, as in a notebook."""
         found: list[tuple[str, bytes]] = []
+        pyplot: Any = sys.modules.get("matplotlib.pyplot")
+        if pyplot is None:
+            return found
         with contextlib.suppress(BaseException):
-            pyplot: Any = sys.modules.get("matplotlib.pyplot")
-            for number in pyplot.get_fignums()[:MOST_FIGURES] if pyplot else ():
+            for number in pyplot.get_fignums()[:MOST_FIGURES]:
                 page = io.BytesIO()
                 pyplot.figure(number).savefig(page, format="png")
                 found.append((f"figure-{self.calls}-{number}.png", page.getvalue()))
-            if pyplot:
-                pyplot.close("all")
+        with contextlib.suppress(BaseException):
+            pyplot.close("all")
         return found
 
 

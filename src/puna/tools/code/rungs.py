@@ -241,14 +241,13 @@ def _bubblewrap(limits: Limits, packages: bool, control: int) -> Start:
             arguments += ["--symlink", os.readlink(place), place]
         elif os.path.isdir(place):
             arguments += ["--ro-bind", place, place]
-    for place in ETC:
-        arguments += ["--ro-bind-try", place, place]
     places = _outside_usr(_readable(packages))
-    for parent in sorted({str(parent) for place in places for parent in Path(place).parents}):
+    within = (*places, *table)
+    for parent in sorted({str(parent) for place in within for parent in Path(place).parents}):
         if parent != "/":  # else bwrap gives it the mode of the original, root's home 0700
             arguments += ["--perms", "0755", "--dir", parent]
-    for place in places:
-        arguments += ["--ro-bind", place, place]
+    for place in (*ETC, *places):
+        arguments += ["--ro-bind-try", place, place]
     for place, text in table.items():
         descriptor = _memory_file(text.encode())
         descriptors.append(descriptor)
@@ -257,7 +256,7 @@ def _bubblewrap(limits: Limits, packages: bool, control: int) -> Start:
     for place in ("/scratch", "/tmp", "/dev/shm"):
         size = str(limits.scratch if place != "/dev/shm" else limits.scratch // 2)
         arguments += ["--perms", "1777", "--size", size, "--tmpfs", place]
-    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/scratch"]
     arguments += ["--seccomp", str(filter_file), "--", *_arguments()]
     version = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     ours = 0 if root or version >= (5, 14) else tasks_of(os.geteuid())
@@ -285,7 +284,7 @@ def _landlock(limits: Limits, packages: bool, control: int) -> Start:
         if user is not None:
             os.chown(place, user, user)
     walls = {
-        "readable": [*SYSTEM, *ETC, *_readable(packages)],
+        "readable": [*SYSTEM, *ETC, "/proc/cpuinfo", "/proc/meminfo", *_readable(packages)],
         "writable": [str(scratch), str(home)],
         "program": seccomp.program(seccomp.ALWAYS + seccomp.ALONE).hex(),
     }
