@@ -13,25 +13,55 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from puna.api import Model, image, load
-    from puna.chat import Finished, Image, Message, Reply, TextDelta, ToolCall, ToolSpec, message
-    from puna.errors import PunaError
+    from puna.chat import (
+        File,
+        Finished,
+        Image,
+        Message,
+        Reply,
+        TextDelta,
+        ToolCall,
+        ToolResult,
+        ToolSpec,
+        ToolStarted,
+        message,
+    )
+    from puna.errors import PunaError, ToolFailed
+    from puna.tools.function import tool
+    from puna.tools.tool import Output, Tool
 
 __all__ = [
+    "File",
     "Finished",
     "Image",
     "Message",
     "Model",
+    "Output",
     "PunaError",
     "Reply",
     "TextDelta",
+    "Tool",
     "ToolCall",
+    "ToolFailed",
+    "ToolResult",
     "ToolSpec",
+    "ToolStarted",
     "image",
     "load",
     "message",
+    "tool",
 ]
 
-_HOMES = {"Model": "api", "image": "api", "load": "api", "PunaError": "errors"}
+_HOMES = {
+    "Model": "api",
+    "Output": "tools.tool",
+    "PunaError": "errors",
+    "Tool": "tools.tool",
+    "ToolFailed": "errors",
+    "image": "api",
+    "load": "api",
+    "tool": "tools.function",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -86,6 +86,24 @@ class Settings(BaseSettings):
         default=1000, ge=0, description="searches a calendar month, at most: they cost money"
     )
     wolfram_endpoint: Literal["full", "llm"] = "full"
+    max_tools: int = Field(default=16, ge=1, description="offered to the model at once")
+    max_tool_tokens: int = Field(
+        default=4000, ge=1, description="of the tools offered at once, estimated"
+    )
+    pinned_tools: tuple[str, ...] = Field(
+        default=(), description="tools that are offered however many there are"
+    )
+    tool_steps: int = Field(default=8, ge=1, description="turns of an answer that call tools")
+    tool_call_seconds: float = Field(default=60.0, gt=0, description="of one call")
+    tool_seconds: float = Field(default=300.0, gt=0, description="of all calls of an answer")
+    tool_tokens: int = Field(default=200_000, ge=1, description="read and written for an answer")
+    tool_result_chars: int = Field(
+        default=20_000, ge=200, description="of the results of a turn that the model gets to read"
+    )
+    tool_conversations: int = Field(
+        default=256, ge=1, description="whose steps and interpreters are kept"
+    )
+    tool_idle_seconds: float = Field(default=1800.0, gt=0, description="for which they are kept")
     keyring: bool = Field(default=True, description="keys may be in the system's keyring")
     config_dir: Path = Field(
         default_factory=_config_dir, description="of the user: keys, servers of tools"

@@ -53,7 +53,7 @@ from puna.tools.approvals import Approvals
 from puna.tools.arguments import read_arguments
 from puna.tools.selection import Selection
 from puna.tools.sessions import Conversations
-from puna.tools.tool import Output, Session, Tool
+from puna.tools.tool import STOPPED, Output, Session, Tool, crashed
 
 logger = logging.getLogger("puna.tools")
 
@@ -266,9 +266,7 @@ class ToolLoop:
                     return await run()
             except TimeoutError:
                 if limit.expired():
-                    raise ToolFailed(
-                        f"stopped: it took longer than {seconds:.3g} seconds"
-                    ) from None
+                    raise ToolFailed(STOPPED) from None
                 raise
 
         began = time.monotonic()
@@ -278,8 +276,7 @@ class ToolLoop:
             result = ToolResult(call, error.message, is_error=True)
         except Exception as error:
             logger.warning("%s crashed", call.name, exc_info=True)
-            why = f"the tool crashed: {type(error).__name__}: {error}"
-            result = ToolResult(call, why, is_error=True)
+            result = ToolResult(call, crashed(error), is_error=True)
         else:
             result = ToolResult(call, output.text, files=output.files, source=output.source)
         took = time.monotonic() - began

@@ -63,6 +63,9 @@ class Output:
     source: str = ""
 
 
+STOPPED = "it did not end in time, and was stopped"
+"""What the model is told of a call that took too long."""
+
 Run: TypeAlias = Callable[[Arguments, Session], Awaitable[Output]]
 
 
@@ -84,3 +87,8 @@ class Tool:
     def spec(self) -> ToolSpec:
         """How it is offered to a model."""
         return ToolSpec(self.name, self.description, self.parameters)
+
+
+def crashed(error: Exception) -> str:
+    """What the model is told of a tool whose code failed."""
+    return f"the tool crashed: {type(error).__name__}: {error}"
