@@ -41,8 +41,8 @@ BLOCK_BYTES: dict[Format, int] = {
 }  # fmt: skip
 BLOCK = 32  # rows a block, and columns that share a scale of the activations
 
-# Weights packed at a time, so that packing a model takes little more memory than the result.
-_PACKED_AT_ONCE = 1 << 24
+# Weights packed at a time: what lies between stays in the cache (1 << 24 takes three times as long).
+_PACKED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,34 +38,42 @@ def _q4_0(blocks: Tensor) -> Tensor:
     return _halves(blocks[:, :2]) * (_nibbles(blocks[:, 2:]).flatten(1).float() - 8)
 
 
-def _q8_0_integers(blocks: Tensor) -> tuple[Tensor, Tensor]:
+def _q8_0_integers(blocks: Tensor) -> tuple[Tensor, ...]:
     return blocks[:, 2:] ^ 128, blocks[:, :2].contiguous().view(torch.float16)
 
 
-def _q4_0_integers(blocks: Tensor) -> tuple[Tensor, Tensor]:
+def _q4_0_integers(blocks: Tensor) -> tuple[Tensor, ...]:
     return _nibbles(blocks[:, 2:]).flatten(1), blocks[:, :2].contiguous().view(torch.float16)
 
 
 def _q4_k(blocks: Tensor) -> Tensor:
+    values, scales, d, minima, dmin = _q4_k_integers(blocks)
+    scaled = (d.float() * scales.float()).unsqueeze(-1) * values.view(-1, 8, 32).float()
+    return (scaled - (dmin.float() * minima.float()).unsqueeze(-1)).flatten(1)
+
+
+def _q4_k_integers(blocks: Tensor) -> tuple[Tensor, ...]:
     """d, dmin: fp16; 8 scales and 8 minima of 6 bits in 12 bytes; 256 x 4 bits in runs of 32."""
-    d, dmin = _halves(blocks[:, :2]), _halves(blocks[:, 2:4])
+    d, dmin = (blocks[:, at : at + 2].contiguous().view(torch.float16) for at in (0, 2))
     first, second, third = (blocks[:, start : start + 4] for start in (4, 8, 12))
     scales = torch.cat((first & 63, third & 15 | first >> 6 << 4), dim=1)
     minima = torch.cat((second & 63, third >> 4 | second >> 6 << 4), dim=1)
-    values = _nibbles(blocks[:, 16:].reshape(-1, 4, 32)).reshape(-1, 8, 32).float()
-    scaled = (d * scales.float()).unsqueeze(-1) * values
-    return (scaled - (dmin * minima.float()).unsqueeze(-1)).flatten(1)
+    return _nibbles(blocks[:, 16:].reshape(-1, 4, 32)).flatten(1), scales, d, minima, dmin
 
 
 def _q6_k(blocks: Tensor) -> Tensor:
+    values, scales, d = _q6_k_integers(blocks)
+    spread = d.float() * scales.float()
+    return (spread.unsqueeze(-1) * (values.view(-1, 16, 16).float() - 32)).flatten(1)
+
+
+def _q6_k_integers(blocks: Tensor) -> tuple[Tensor, ...]:
     """Low 4 bits of 256 values, then their high 2 bits, 16 int8 scales, d: fp16."""
     low = _nibbles(blocks[:, :128].reshape(-1, 2, 64)).reshape(-1, 256)
     packed = blocks[:, 128:192].reshape(-1, 2, 1, 32)
     high = torch.cat([packed >> shift & 3 for shift in (0, 2, 4, 6)], dim=2).reshape(-1, 256)
-    values = (low | high << 4).float() - 32
-    scales = blocks[:, 192:208].contiguous().view(torch.int8).float()
-    spread = _halves(blocks[:, 208:]) * scales
-    return (spread.unsqueeze(-1) * values.reshape(-1, 16, 16)).flatten(1)
+    scales = blocks[:, 192:208].contiguous().view(torch.int8)
+    return low | high << 4, scales, blocks[:, 208:].contiguous().view(torch.float16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class GGMLType:
     """`plain` is set for types that torch has; the others are `block` values in `size` bytes.
 
     `format` is ours that holds the very same numbers, and `integers` gives what `assemble` makes
-    it of, from uint8 [blocks, bytes a block]: values [blocks, 32] and scales [blocks, 1].
+    it of, each [blocks, n], from uint8 [blocks, bytes a block].
     """
 
     name: str
@@ -82,7 +90,7 @@ class GGMLType:
     plain: torch.dtype | None = None
     decode: Callable[[Tensor], Tensor] | None = None
     format: Format | None = None
-    integers: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    integers: Callable[[Tensor], tuple[Tensor, ...]] | None = None
 
 
 TYPES = {
@@ -90,8 +98,8 @@ TYPES = {
     1: GGMLType("F16", 1, 2, torch.float16),
     2: GGMLType("Q4_0", 32, 18, decode=_q4_0, format="int4", integers=_q4_0_integers),
     8: GGMLType("Q8_0", 32, 34, decode=_q8_0, format="int8", integers=_q8_0_integers),
-    12: GGMLType("Q4_K", 256, 144, decode=_q4_k),
-    14: GGMLType("Q6_K", 256, 210, decode=_q6_k),
+    12: GGMLType("Q4_K", 256, 144, decode=_q4_k, format="int4m", integers=_q4_k_integers),
+    14: GGMLType("Q6_K", 256, 210, decode=_q6_k, format="int6", integers=_q6_k_integers),
     30: GGMLType("BF16", 1, 2, torch.bfloat16),
 }
 UNREAD = {
@@ -146,9 +154,10 @@ def repacked(raw: Tensor, kind: GGMLType) -> Packed:
     rows, columns = len(raw), raw.shape[1] // kind.size * kind.block
     step = -(-CHUNK_VALUES // columns // 32) * 32
 
-    def parts() -> Iterator[tuple[Tensor, Tensor]]:
+    def parts() -> Iterator[tuple[Tensor, ...]]:
         for first in range(0, rows, step):
-            values, scales = integers(raw[first : first + step].reshape(-1, kind.size))
-            yield values.view(-1, columns), scales.view(-1, columns // 32)
+            part = raw[first : first + step]
+            found = integers(part.reshape(-1, kind.size))
+            yield tuple(each.reshape(len(part), -1) for each in found)
 
     return assemble(parts(), rows, columns, form)

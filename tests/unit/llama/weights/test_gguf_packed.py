@@ -19,7 +19,13 @@ from tests.checkpoints import TINY_WIDE, random_weights, to_interleaved, write_g
 
 # Rows that fill no block of 32, and tensors whose rotary rows are shuffled.
 CONFIG = replace(TINY_WIDE, vocab_size=777, num_hidden_layers=2, intermediate_size=512)
-EXACT = {"Q8_0": ("int8", 34), "Q4_0": ("int4", 18)}
+# Our format, and the bytes of a block that are fp16.
+EXACT = {
+    "Q8_0": ("int8", (0,)),
+    "Q4_0": ("int4", (0,)),
+    "Q4_K": ("int4m", (0, 2)),
+    "Q6_K": ("int6", (208,)),
+}
 
 
 def written(path: Path, quant: str, seed: int) -> Path:
@@ -27,14 +33,15 @@ def written(path: Path, quant: str, seed: int) -> Path:
     rng = np.random.default_rng(seed)
     write_gguf(path, CONFIG, random_weights(CONFIG, seed), quant=quant, tokenizer=False)  # type: ignore[arg-type]
     data = np.fromfile(path, np.uint8)
-    size = EXACT[quant][1]
+    size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[quant]][1]
     for tensor in gguf.GGUFReader(path).tensors:
         if tensor.tensor_type.name == quant:
             count = tensor.n_bytes // size
             blocks = rng.integers(0, 256, (count, size), np.uint8)
-            scales = rng.normal(0, 0.05, (count, 1)).astype(np.float16)
-            scales[:: count // 7] = 0
-            blocks[:, :2] = scales.view(np.uint8)
+            for at in EXACT[quant][1]:
+                scales = rng.normal(0, 0.05, (count, 1)).astype(np.float16)
+                scales[:: count // 7] = 0
+                blocks[:, at : at + 2] = scales.view(np.uint8)
             data[tensor.data_offset :][: tensor.n_bytes] = blocks.ravel()
     data.tofile(path)
     return path
@@ -71,10 +78,9 @@ def test_every_matrix_says_what_the_gguf_package_reads(tmp_path: Path, quant: st
 def test_the_kernels_take_integers_that_our_own_packing_never_makes(
     tmp_path: Path, quant: str
 ) -> None:
-    """-128 in Q8_0, and blocks of Q4_0 without a -8."""
+    """-128 in Q8_0, blocks of Q4_0 without a -8, negative scales, every 6-bit scale and minimum."""
     checkpoint = open_checkpoint(written(tmp_path / "tiny.gguf", quant, seed=4))
     weight = checkpoint.packed("model.layers.1.mlp.down_proj.weight")
-    assert weight.data.min() == 0
     for rows in (1, 5):
         x = torch.randn(rows, weight.columns)
         with torch.inference_mode():
@@ -83,7 +89,7 @@ def test_the_kernels_take_integers_that_our_own_packing_never_makes(
         assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize(("quant", "asked"), [("Q8_0", "int8"), ("Q4_0", "int4")])
+@pytest.mark.parametrize(("quant", "asked"), [(quant, form) for quant, (form, _) in EXACT.items()])
 def test_a_format_that_is_asked_for_and_there_is_taken_as_it_is(
     tmp_path: Path, quant: str, asked: str
 ) -> None:

@@ -96,7 +96,7 @@ def test_a_prepared_model_is_the_one_that_would_have_been_packed_at_load(
             assert after.token_bytes(token) == before.token_bytes(token)
 
 
-@pytest.mark.parametrize("quant", ["Q8_0", "Q4_0"])
+@pytest.mark.parametrize("quant", ["Q8_0", "Q6_K", "Q4_K", "Q4_0"])
 def test_a_quantised_gguf_is_taken_over_bit_for_bit(tmp_path: Path, quant: Any) -> None:
     path = write_gguf(tmp_path / "a.gguf", TINY_WIDE, random_weights(TINY_WIDE), quant=quant)
     prepare(open_checkpoint(path), tmp_path / "a.puna", "stored")
