@@ -41,7 +41,7 @@ BLOCK_BYTES: dict[Format, int] = {
 }  # fmt: skip
 BLOCK = 32  # rows a block, and columns that share a scale of the activations
 
-# Weights packed at a time: what lies between stays in the cache (1 << 24 takes three times as long).
+# Weights packed at a time: what lies between stays in the cache (1 << 24 takes three times longer).
 _PACKED_AT_ONCE = 1 << 20
 
 

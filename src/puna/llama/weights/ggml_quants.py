@@ -19,6 +19,8 @@ CHUNK_VALUES = 2**18
 """Values decoded at a time: a large matrix never stands in float32 as a whole, and a chunk's
 intermediate results stay in the processor's cache (measured: twice as fast as 2**22)."""
 
+_REPACKED_AT_ONCE = 2**20  # bytes, not floats: more of them fit
+
 
 def _halves(raw: Tensor) -> Tensor:
     """fp16 scales out of bytes: uint8 [n, 2] -> float32 [n, 1]."""
@@ -152,7 +154,7 @@ def repacked(raw: Tensor, kind: GGMLType) -> Packed:
     if form is None or integers is None:
         raise ValueError(f"there is no packed format that holds {kind.name} exactly")
     rows, columns = len(raw), raw.shape[1] // kind.size * kind.block
-    step = -(-CHUNK_VALUES // columns // 32) * 32
+    step = -(-_REPACKED_AT_ONCE // columns // 32) * 32
 
     def parts() -> Iterator[tuple[Tensor, ...]]:
         for first in range(0, rows, step):
