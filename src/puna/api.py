@@ -6,7 +6,7 @@ It knows what can be opened (a path, a catalog name, an address) and no more of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast, get_args
 
@@ -88,8 +88,8 @@ class Model:
 
     def events(
         self, messages: Conversation, *, tools: Sequence[ToolSpec] = (), **sampling: Any
-    ) -> Iterator[ChatEvent]:
-        """The answer as events: text, tool calls, and last `Finished`."""
+    ) -> Generator[ChatEvent]:
+        """The answer as events: text, tool calls, steps of tools, and last `Finished`."""
         return self._thread.iterate(self.aevents(messages, tools=tools, **sampling))
 
     async def achat(

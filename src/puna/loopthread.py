@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
@@ -55,7 +55,7 @@ class LoopThread:
         loop = self._running_loop()
         loop.call_soon_threadsafe(loop.call_later, seconds, do)
 
-    def iterate(self, stream: AsyncGenerator[T, None]) -> Iterator[T]:
+    def iterate(self, stream: AsyncGenerator[T, None]) -> Generator[T]:
         """The items of `stream`; leaving the loop early closes it, which stops the work."""
 
         async def following() -> tuple[T] | None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from puna.chat import ChatModel
     from puna.hub import Hub
     from puna.settings import Settings
+    from puna.tools.approvals import Approvals
+    from puna.tools.loop import ToolLoop
+    from puna.tools.open import Toolbox
 
 EMBEDDED = ("cria-text", "cria-vision")
 
@@ -58,6 +61,35 @@ def open_model(name: str, settings: Settings) -> ChatModel:
     from puna.local import LocalModel
 
     return LocalModel.load(path, settings, name=model_name(name))
+
+
+def with_tools(
+    model: ChatModel, box: Toolbox, approvals: Approvals, settings: Settings
+) -> ToolLoop:
+    """`model`, with the tools of `box` and the limits of `settings`. Its `close` leaves both be."""
+    from puna.tools.loop import Limits, ToolLoop
+    from puna.tools.selection import Selection
+
+    return ToolLoop(
+        model,
+        box.tools,
+        Limits(
+            steps=settings.tool_steps,
+            call_seconds=settings.tool_call_seconds,
+            seconds=settings.tool_seconds,
+            tokens=settings.tool_tokens,
+            result_chars=settings.tool_result_chars,
+        ),
+        approvals=approvals,
+        selection=Selection(
+            most=settings.max_tools,
+            tokens=settings.max_tool_tokens,
+            pinned=frozenset(settings.pinned_tools),
+        ),
+        thread=box.thread,
+        conversations=settings.tool_conversations,
+        idle=settings.tool_idle_seconds,
+    )
 
 
 def close(model: ChatModel) -> None:

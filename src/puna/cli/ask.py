@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from puna.cli.options import (
+    Asking,
     Device,
     Dtype,
     MaxContext,
     MaxTokens,
+    Pin,
     Quantize,
+    Record,
+    Replay,
     Seed,
     System,
     Temperature,
+    Tools,
 )
 
 if TYPE_CHECKING:
     from puna.chat import ChatEvent, Reply
+    from puna.cli.steps import Steps
 
 
 def ask(
@@ -54,13 +60,20 @@ def ask(
     dtype: Dtype = None,
     quantize: Quantize = None,
     max_context: MaxContext = None,
+    tools: Tools = None,
+    asking: Asking = None,
+    pin: Pin = None,
+    record: Record = None,
+    replay: Replay = None,
 ) -> int:
     """Ask one question: puna ask "What is the weather in Stockholm?"
 
     `cat notes.txt | puna ask "What is this about?"` sends both; `-` alone reads the pipe.
     """
     from puna.api import Model, sampling_from
+    from puna.cli.steps import Steps
     from puna.cli.terminal import loading, read_image
+    from puna.cli.tools import Wanted, opened_tools
     from puna.opening import settings_from
 
     content = [*(read_image(path) for path in image or ()), *_words(question)]
@@ -70,12 +83,23 @@ def ask(
     sampling: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     sampling_from(sampling)  # Wrong values are told before a model is loaded.
     settings = settings_from(
-        {"device": device, "dtype": dtype, "quantize": quantize, "max_context": max_context}
+        {
+            "device": device,
+            "dtype": dtype,
+            "quantize": quantize,
+            "max_context": max_context,
+            "pinned_tools": pin,
+        }
     )
-    chosen = Model(loading(model or ("cria-vision" if image else "cria-text"), settings))
-    if json_output:
-        return _print_json(chosen.chat(messages, **sampling))
-    return _print_stream(chosen.events(messages, **sampling))
+    # Nobody is asked: a pipe may be where the answers would come from.
+    with opened_tools(Wanted(tools or (), asking or (), record, replay), settings) as ready:
+        answering = loading(model or ("cria-vision" if image else "cria-text"), settings)
+        if ready is not None:
+            answering = ready.give(answering)
+        chosen = Model(answering)
+        if json_output:
+            return _print_json(chosen.chat(messages, **sampling))
+        return _print_stream(chosen.events(messages, **sampling), Steps())
 
 
 def _words(question: str | None) -> list[str]:
@@ -97,6 +121,16 @@ def _print_json(reply: Reply) -> int:
         "tool_calls": [
             {"name": call.name, "arguments": call.arguments} for call in reply.tool_calls
         ],
+        "steps": [
+            {
+                "name": step.call.name,
+                "arguments": step.call.arguments,
+                "content": step.content,
+                "is_error": step.is_error,
+                "source": step.source,
+            }
+            for step in reply.steps
+        ],
         "finish_reason": reply.reason,
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
@@ -108,7 +142,7 @@ def _print_json(reply: Reply) -> int:
     return 0
 
 
-def _print_stream(events: Iterator[ChatEvent]) -> int:
+def _print_stream(events: Iterator[ChatEvent], steps: Steps) -> int:
     from puna.chat import Finished, TextDelta
     from puna.cli.terminal import printable, say
 
@@ -119,4 +153,6 @@ def _print_stream(events: Iterator[ChatEvent]) -> int:
             print()
             if event.reason == "length":
                 say(f"cut after {event.usage.completion_tokens} tokens (--max-tokens allows more)")
+        else:
+            steps.show(event)
     return 0

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from puna.cli.options import (
+    Asking,
     Device,
     Dtype,
     MaxContext,
     MaxTokens,
+    Pin,
     Quantize,
+    Record,
+    Replay,
     Seed,
     System,
     Temperature,
+    Tools,
 )
 
 if TYPE_CHECKING:
     from puna.api import Model
     from puna.chat import Image, Message
+    from puna.cli.steps import Steps
 
 HELP = """\
 /image FILE    show a picture with your next message; again for more
@@ -48,24 +54,48 @@ def chat(
     dtype: Dtype = None,
     quantize: Quantize = None,
     max_context: MaxContext = None,
+    tools: Tools = None,
+    asking: Asking = None,
+    pin: Pin = None,
+    record: Record = None,
+    replay: Replay = None,
 ) -> int:
     """Talk to a model. Each line is a message; /help lists what else there is."""
     from puna.api import Model, sampling_from
+    from puna.cli.steps import Steps
     from puna.cli.terminal import loading
+    from puna.cli.tools import Wanted, inventory, opened_tools
     from puna.opening import settings_from
 
     sampling: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     sampling_from(sampling)  # Wrong values are told before a model is loaded.
     settings = settings_from(
-        {"device": device, "dtype": dtype, "quantize": quantize, "max_context": max_context}
+        {
+            "device": device,
+            "dtype": dtype,
+            "quantize": quantize,
+            "max_context": max_context,
+            "pinned_tools": pin,
+        }
     )
-    conversation = Conversation(Model(loading(model, settings)), system=system, sampling=sampling)
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        with _line_editing():
-            print(f"{conversation.name}. Ctrl-D ends, /help lists what else there is.")
-            _converse(conversation, _typed)
-    else:
-        _converse(conversation, _piped)
+    typing = sys.stdin.isatty() and sys.stdout.isatty()
+    wanted = Wanted(tools or (), asking or (), record, replay)
+    steps = Steps(can_ask=typing)
+    with opened_tools(wanted, settings, steps.ask if typing else None) as ready:
+        talking = loading(model, settings)
+        if ready is not None:
+            steps.approvals = ready.approvals
+            steps.tools = {tool.name: tool for tool in ready.box.tools}
+            talking = ready.give(talking)
+        conversation = Conversation(Model(talking), system=system, sampling=sampling, steps=steps)
+        if typing:
+            with _line_editing():
+                print(f"{conversation.name}. Ctrl-D ends, /help lists what else there is.")
+                for line in inventory(ready) if ready is not None else ():
+                    print(line)
+                _converse(conversation, _typed)
+        else:
+            _converse(conversation, _piped)
     return 0
 
 
@@ -73,9 +103,15 @@ class Conversation:
     """The state of a chat: messages so far, pictures that wait for the next one."""
 
     def __init__(
-        self, model: Model, *, system: str | None = None, sampling: dict[str, Any]
+        self,
+        model: Model,
+        *,
+        system: str | None = None,
+        sampling: dict[str, Any],
+        steps: Steps | None = None,
     ) -> None:
         self._model = model
+        self._steps = steps
         self._sampling = sampling
         self._system = system
         self._turns: list[Message] = []
@@ -90,14 +126,19 @@ class Conversation:
 
         A question that fails leaves the conversation as it was, its pictures included.
         """
-        from puna.chat import message
+        from puna.chat import TextDelta, message
 
         question = message("user", *self._pictures, line)
         pieces: list[str] = []
         try:
-            for piece in self._model.stream([*self._messages(), question], **self._sampling):
-                pieces.append(piece)
-                yield piece
+            events = self._model.events([*self._messages(), question], **self._sampling)
+            with closing(events):  # Ctrl-C may come while a person is asked
+                for event in events:
+                    if isinstance(event, TextDelta):
+                        pieces.append(event.text)
+                        yield event.text
+                    elif self._steps is not None:
+                        self._steps.show(event)
         finally:
             if pieces:
                 self._turns += [question, message("assistant", "".join(pieces))]

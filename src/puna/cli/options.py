@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -86,3 +87,31 @@ MaxTokens = Annotated[
     int | None, typer.Option(help="Tokens of an answer, at most.", metavar="TOKENS")
 ]
 Seed = Annotated[int | None, typer.Option(help="Same seed, same answer.", metavar="NUMBER")]
+Tools = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Tools that Puna runs for the model: brave_search, wolfram_alpha, code_interpreter, "
+        "FILE.py, mcp:NAME; several with commas.",
+        metavar="NAMES",
+    ),
+]
+Asking = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ask",
+        help="Ask a person before tool NAME runs: never, once or always; may be given again.",
+        metavar="NAME=WHEN",
+        show_default="never if it changes nothing, else always",
+    ),
+]
+Pin = Annotated[
+    list[str] | None,
+    typer.Option(help="Offer this tool however many there are.", metavar="NAME"),
+]
+Record = Annotated[
+    Path | None, typer.Option(help="Write what tools answer to a new file.", metavar="FILE")
+]
+Replay = Annotated[
+    Path | None,
+    typer.Option(help="Let such a file answer in the tools' place.", metavar="FILE"),
+]

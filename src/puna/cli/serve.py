@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puna.cli.failures import INTERRUPTED
-from puna.cli.options import Alias, Device, Dtype, KvMemory, MaxContext, Quantize, aliases
+from puna.cli.options import (
+    Alias,
+    Asking,
+    Device,
+    Dtype,
+    KvMemory,
+    MaxContext,
+    Pin,
+    Quantize,
+    Record,
+    Replay,
+    Tools,
+    aliases,
+)
 
 if TYPE_CHECKING:
     from puna.chat import ChatModel
@@ -50,9 +63,16 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    tools: Tools = None,
+    asking: Asking = None,
+    pin: Pin = None,
+    record: Record = None,
+    replay: Replay = None,
 ) -> int:
     """Serve models to programs that speak to Azure AI, GitHub Models or OpenAI."""
     from puna.cli.terminal import opened, say
+    from puna.cli.tools import Wanted, opened_tools
+    from puna.cli.tools import inventory as inventory_of_tools
     from puna.opening import EMBEDDED, settings_from, stats_of
     from puna.server import create_app, listen
     from puna.server import serve as serve_app
@@ -68,16 +88,26 @@ def serve(
             "max_context": max_context,
             "kv_memory": kv_memory,
             "allow_image_urls": allow_image_urls,
+            "pinned_tools": pin,
         }
     )
     wanted = aliases(alias or ())
+    wanted_tools = Wanted(tools or (), asking or (), record, replay)
     # The port first: it is a pity to load for a minute and then find it taken.
     with (
         listen(settings.host, settings.port) as listener,
+        opened_tools(wanted_tools, settings) as ready_tools,
         opened(models or EMBEDDED, settings) as loaded,
     ):
-        app = create_app(loaded, aliases=wanted, settings=settings, stats=lambda: stats_of(loaded))
+        answering = loaded
+        if ready_tools is not None:
+            answering = {name: ready_tools.give(model) for name, model in loaded.items()}
+        app = create_app(
+            answering, aliases=wanted, settings=settings, stats=lambda: stats_of(loaded)
+        )
         for line in inventory(loaded):
+            print(line)
+        for line in inventory_of_tools(ready_tools) if ready_tools is not None else ():
             print(line)
         for old, new in wanted.items():
             print(f"{old} is answered by {new}")

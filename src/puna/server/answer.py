@@ -5,6 +5,7 @@ It knows what readers of this wire trip over, and says beside each rule which.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ class Choice:
     text: list[str] = field(default_factory=list[str])
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     logprobs: list[TokenLogprob] = field(default_factory=list[TokenLogprob])
+    steps: list[ToolResult] = field(default_factory=list[ToolResult])
+    chosen: ToolsChosen | None = None
     finished: Finished | None = None
 
     def add(self, event: ChatEvent) -> None:
@@ -57,14 +60,22 @@ class Choice:
                 self.logprobs.extend(event.logprobs)
             case ToolCall():
                 self.calls.append(event)
-            case ToolsChosen() | ToolStarted() | ToolResult():
+            case ToolResult():
+                self.steps.append(event)
+            case ToolsChosen():
+                self.chosen = event
+            case ToolStarted():
                 pass
             case Finished():
                 self.finished = event
 
 
-def whole(head: Head, choices: Sequence[Choice], *, logprobs: bool = False) -> dict[str, Any]:
-    """`chat.completion`."""
+def whole(
+    head: Head, choices: Sequence[Choice], *, logprobs: bool = False, steps: bool = True
+) -> dict[str, Any]:
+    """`chat.completion`. `steps`: say in a field `puna` of each choice what the server's own tools
+    did for it, if anything (beside `message`, for clients send that back with all that is in it).
+    """
     usages: list[Usage] = []
     answered: list[dict[str, Any]] = []
     for index, choice in enumerate(choices):
@@ -79,14 +90,16 @@ def whole(head: Head, choices: Sequence[Choice], *, logprobs: bool = False) -> d
                 {"id": call.id, "type": "function", "function": _function(call)}
                 for call in choice.calls
             ]
-        answered.append(
-            {
-                "index": index,
-                "message": message,
-                "logprobs": logprobs_json(choice.logprobs) if logprobs else None,
-                "finish_reason": finished.reason,
-            }
-        )
+        answer: dict[str, Any] = {
+            "index": index,
+            "message": message,
+            "logprobs": logprobs_json(choice.logprobs) if logprobs else None,
+            "finish_reason": finished.reason,
+        }
+        if steps and (choice.steps or choice.chosen):
+            done = [step_json(step.call, step) for step in choice.steps]
+            answer["puna"] = {"steps": done, **(chosen_json(choice.chosen))}
+        answered.append(answer)
     return {
         "id": head.id,
         "object": "chat.completion",
@@ -103,8 +116,11 @@ class Chunks:
     Only `data: ` lines, each followed by an empty one: azure-ai-inference raises on any other.
     """
 
-    def __init__(self, head: Head, *, n: int = 1, include_usage: bool = False) -> None:
+    def __init__(
+        self, head: Head, *, n: int = 1, include_usage: bool = False, steps: bool = False
+    ) -> None:
         self._head = head
+        self._steps = steps
         self._include_usage = include_usage
         self._calls = [0] * n
         self._finished: list[Finished | None] = [None] * n
@@ -120,8 +136,9 @@ class Chunks:
                 yield from self._text(index, event)
             case ToolCall():
                 yield from self._call(index, event)
-            case ToolsChosen() | ToolStarted() | ToolResult():
-                pass
+            case ToolStarted() | ToolResult() | ToolsChosen():
+                if self._steps:
+                    yield self._step(index, event)
             case Finished():
                 self._finished[index] = event
                 yield self._chunk(index, {}, reason=event.reason)
@@ -151,17 +168,31 @@ class Chunks:
             piece = {"index": number, "function": {"arguments": arguments[i : i + PIECE]}}
             yield self._chunk(index, {"tool_calls": [piece]})
 
+    def _step(self, index: int, event: ToolStarted | ToolResult | ToolsChosen) -> bytes:
+        """In the choice's field `puna`: a step that begins, and again when it has its result."""
+        match event:
+            case ToolStarted():
+                told = {"steps": [step_json(event.call)]}
+            case ToolResult():
+                told = {"steps": [step_json(event.call, event)]}
+            case ToolsChosen():
+                told = chosen_json(event)
+        return self._chunk(index, {}, puna=told)
+
     def _chunk(
         self,
         index: int,
         delta: dict[str, Any],
         logprobs: Sequence[TokenLogprob] = (),
         reason: FinishReason | None = None,
+        puna: dict[str, Any] | None = None,
     ) -> bytes:
         choice: dict[str, Any] = {"index": index, "delta": delta}
         if logprobs:
             choice["logprobs"] = logprobs_json(logprobs)
         choice["finish_reason"] = reason
+        if puna is not None:
+            choice["puna"] = puna
         chunk = {**self._base(), "choices": [choice]}
         if self._include_usage:
             chunk["usage"] = None
@@ -200,6 +231,29 @@ def logprobs_json(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
             for token in tokens
         ]
     }
+
+
+def step_json(call: ToolCall, result: ToolResult | None = None) -> dict[str, Any]:
+    """A call that the server ran itself, and what came of it; without that where it has begun."""
+    step: dict[str, Any] = {"id": call.id, **_function(call)}
+    if result is not None:
+        step |= {"content": result.content, "is_error": result.is_error, "source": result.source}
+        step["files"] = [
+            {
+                "name": file.name,
+                "media_type": file.media_type,
+                "data": base64.b64encode(file.data).decode("ascii"),
+            }
+            for file in result.files
+        ]
+    return step
+
+
+def chosen_json(chosen: ToolsChosen | None) -> dict[str, Any]:
+    """Which of the server's tools the model was offered, where there were too many."""
+    if chosen is None:
+        return {}
+    return {"tools": {"offered": list(chosen.offered), "left_out": list(chosen.left_out)}}
 
 
 def complete(finished: Finished | None) -> Finished:

@@ -108,7 +108,8 @@ class Completions:
             choices[first[0]].add(first[1])
             async for index, event in events:
                 choices[index].add(event)
-        answer = whole(head, choices, logprobs=completion.request.sampling.logprobs)
+        logprobs = completion.request.sampling.logprobs
+        answer = whole(head, choices, logprobs=logprobs, steps=completion.steps)
         await json_response(answer)(scope, receive, send)
 
     async def _counted(
@@ -155,7 +156,12 @@ async def _stream(
     openai raises on the event; azure-ai-inference skips it, so the connection must break too: the
     server breaks it when an app leaves its body unfinished. Raises what the model raised.
     """
-    chunks = Chunks(head, n=completion.n, include_usage=completion.include_usage)
+    chunks = Chunks(
+        head,
+        n=completion.n,
+        include_usage=completion.include_usage,
+        steps=completion.steps,
+    )
     await send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
 
     async def write(data: bytes, *, more: bool = True) -> None:

@@ -65,6 +65,8 @@ class Completion:
     n: int = 1
     stream: bool = False
     include_usage: bool = False
+    steps: bool = False
+    """Whether to say what the server's own tools did."""
 
     def requests(self) -> list[ChatRequest]:
         """One request a choice; seeds count up, or the choices would all be the same."""
@@ -106,6 +108,7 @@ async def read_completion(
         n=body.integer("n", 1, MAX_CHOICES) or 1,
         stream=stream,
         include_usage=_include_usage(body, stream),
+        steps=_steps(body, stream),
     )
     modalities = body.array("modalities")
     if modalities not in (None, ["text"]):
@@ -195,6 +198,14 @@ def _include_usage(body: Node, stream: bool) -> bool:
         )
     options.ignore("include_obfuscation")
     return options.boolean("include_usage") or False
+
+
+def _steps(body: Node, stream: bool) -> bool:
+    """`"puna": {"steps": true}`. A stream tells the steps only to who asks: others read its chunks
+    for text alone."""
+    node = body.object("puna")
+    asked = node.boolean("steps") if node is not None else None
+    return not stream if asked is None else asked
 
 
 def _response_format(body: Node) -> JsonFormat | None:

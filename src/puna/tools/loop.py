@@ -13,6 +13,7 @@ It knows no wire, no terminal and no particular tool. Whose call is whose:
     `tool_calls`. The client sees its own calls alone. When it comes back with their results, what
     ours gave stands where it belongs, before the model (see sessions.py); if that was forgotten
     meanwhile, the model goes on from the client's results alone.
+  - In a conversation with pictures ours are not offered: no Llama was taught to call tools there.
   - `tool_choice` none: no tools, neither theirs nor ours. A forced call is forced in the first turn
     alone, or the loop would never end; and where the client forces a call and has tools, it wants
     one of them, so ours are not offered at all.
@@ -35,6 +36,7 @@ from puna.chat import (
     ChatModel,
     ChatRequest,
     Finished,
+    Image,
     Message,
     ModelCard,
     TextDelta,
@@ -168,7 +170,10 @@ class ToolLoop:
         request = answer.request
         theirs = {tool.name for tool in request.tools}
         forced_theirs = request.tools and request.tool_choice not in ("auto", "none")
-        if request.tool_choice == "none" or forced_theirs or not self.card.tools:
+        pictures = any(
+            isinstance(part, Image) for each in request.messages for part in each.content
+        )
+        if request.tool_choice == "none" or forced_theirs or pictures or not self.card.tools:
             return ToolsChosen((), ())
         ours = [
             tool for tool in self.tools if tool.name not in theirs and self._approvals.can_run(tool)

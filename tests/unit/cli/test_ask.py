@@ -85,6 +85,7 @@ def test_json_is_one_object(
     assert json.loads(printed) == {
         "text": "Grüße",
         "tool_calls": [],
+        "steps": [],
         "finish_reason": "stop",
         "usage": {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3},
     }

@@ -35,9 +35,11 @@ TOOL_FORMAT = (
 
 
 def hf_turns(talk: Conversation, tools_in_user_message: bool) -> Iterator[Turn]:
-    # Only the 3.1 template knows built-in tools; to the others they are functions like any.
-    builtins = talk.builtins if talk.family == "3.1" else []
-    custom = talk.custom if talk.family == "3.1" else talk.tools
+    # Only the 3.1 template knows built-in tools; to the others they are functions like any, unless
+    # the caller wrote the prompt and announced them there.
+    known = talk.builtins if talk.family == "3.1" else talk.announced
+    builtins = [name for name in talk.builtins if name in known]
+    custom = [tool for tool in talk.tools if tool.name not in builtins]
     tools = TOOL_FORMAT + "".join(tool_json(tool) + "\n\n" for tool in custom)
 
     system = (talk.system or "") if talk.system_is_raw else (talk.system or "").strip()

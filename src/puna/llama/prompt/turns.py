@@ -75,6 +75,7 @@ class Conversation:
         self.tools = offered_tools(request)
         self.builtins = [tool.name for tool in self.tools if tool.name in BUILTIN_TOOLS]
         self.custom = [tool for tool in self.tools if tool.name not in BUILTIN_TOOLS]
+        self.announced = _announced(self.system or "") if self.system_is_raw else frozenset[str]()
         self.has_images = any(images_of(message) for message in self.messages)
         self._images_first = images_first
 
@@ -95,6 +96,15 @@ def _raw_system_body(system: str, tokenizer: Tokenizer) -> str | None:
     if match is None or any(name in match[1] for name in tokenizer.special_names):
         return None
     return match[1]
+
+
+def _announced(system: str) -> frozenset[str]:
+    """The built-in tools that a raw system prompt itself speaks of: nobody needs to say it twice."""
+    if "Environment: ipython" not in system:
+        return frozenset()
+    line = re.search(r"^Tools:(.*)$", system, re.MULTILINE)
+    named = [name.strip() for name in line[1].split(",")] if line else []
+    return frozenset({CODE_TOOL, *(name for name in named if name in BUILTIN_TOOLS)})
 
 
 def images_of(message: Message) -> list[Image]:
