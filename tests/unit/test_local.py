@@ -22,8 +22,6 @@ from puna.chat import (
     ChatModel,
     ChatRequest,
     Image,
-    JsonFormat,
-    NamedTool,
     Reply,
     Sampling,
     ToolSpec,
@@ -40,7 +38,6 @@ from puna.errors import (
     ModelTooLarge,
     Overloaded,
     PunaError,
-    Unsupported,
 )
 from puna.llama.weights import open_checkpoint
 from puna.local import LocalModel
@@ -149,24 +146,6 @@ def test_prompt_and_max_tokens_beyond_the_context_are_refused_with_what_may_be(
         answer(model, hello(almost_too_long(model), max_tokens=room)).usage.completion_tokens
         <= room
     )
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"response_format": JsonFormat()}, "response_format"),
-        ({"tool_choice": "required", "tools": (ToolSpec("f"),)}, "tool_choice"),
-        ({"tool_choice": NamedTool("f"), "tools": (ToolSpec("f"),)}, "tool_choice"),
-        ({"tools": (ToolSpec("f"), ToolSpec("g", strict=True))}, "tools[1].function.strict"),
-    ],
-)
-def test_what_is_not_honoured_yet_is_refused_by_name(
-    model: LocalModel, fields: dict[str, Any], param: str
-) -> None:
-    error = refusal(model, request([message("user", "Hi")], **fields), Unsupported)
-    assert error.param == param
-    assert param in error.message
-    assert "not supported yet" in error.message
 
 
 def test_tool_choice_none_hides_the_tools(model: LocalModel) -> None:

@@ -17,7 +17,7 @@ TAG stands for the python tag, the special token. It is half a surrogate pair: n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias, cast
@@ -60,10 +60,14 @@ Reader: TypeAlias = Generator[None, str, Found]
 
 
 class Dialects:
-    """The readers for a set of offered tools: only their names make a call."""
+    """The readers for a set of offered tools: only their names make a call, and of these only such
+    as `counts` lets through when the call is whole."""
 
-    def __init__(self, offered: Collection[str]) -> None:
+    def __init__(
+        self, offered: Collection[str], counts: Callable[[str], bool] = lambda name: True
+    ) -> None:
         self.offered = frozenset(offered)
+        self._counts = counts
         self._builtins = [name for name in BUILTIN_TOOLS if name in self.offered]
 
     def readers(self, opening: str, *, called: bool) -> Iterator[Reader]:
@@ -100,14 +104,14 @@ class Dialects:
         tool = name.removesuffix(".call(")
         key = match[1] or ("code" if tool == CODE_TOOL else "query")
         value = match[3].replace("\\" + match[2], match[2])
-        return Found((Call(tool, {key: value}),), match[4] + rest)
+        return Found((self._counted(Call(tool, {key: value})),), match[4] + rest)
 
     def _code(self) -> Reader:
         yield from _literally(TAG)
         source, rest = yield from _until_tag_or_end()
         if not source.strip():
             raise NoCall
-        return Found((Call(CODE_TOOL, {"code": source}),), rest)
+        return Found((self._counted(Call(CODE_TOOL, {"code": source})),), rest)
 
     def _bare(self, filler: str, *, tagged: bool) -> Reader:
         """JSON and pythonic calls."""
@@ -146,11 +150,11 @@ class Dialects:
         char = yield from _past()
         if char == "<":
             yield from _literally("/function>")
-            return Found((Call(name, {}),))
+            return Found((self._counted(Call(name, {})),))
         if char != "{":
             raise NoCall
         source = yield from _bracketed("{")
-        call = Call(name, _read_object(source))
+        call = self._counted(Call(name, _read_object(source)))
         rest: list[str] = []
         matched = 0
         try:
@@ -196,10 +200,16 @@ class Dialects:
         parts: list[Call | str] = []
         for source in sources:
             call = _read_call(source)
-            parts.append(call if call.name in self.offered else source)
+            counts = call.name in self.offered and self._counts(call.name)
+            parts.append(call if counts else source)
         if not any(isinstance(part, Call) for part in parts):
             raise NoCall
         return Found(tuple(parts))
+
+    def _counted(self, call: Call) -> Call:
+        if not self._counts(call.name):
+            raise NoCall
+        return call
 
 
 def _past(filler: str = "") -> Generator[None, str, str]:

@@ -47,7 +47,8 @@ class ReplyParser:
 
     `tools`: those offered; without any, nothing becomes a call. `stop`: stop strings, which end the
     answer wherever they come up, in a call too (the call is then cut off, and content).
-    `parallel=False` gives out the first call alone.
+    `parallel=False` gives out the first call alone. `guarded`: whether a grammar saw to it that
+    what has come fits; if not, what reads like a call of a strict tool is none.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ReplyParser:
         *,
         stop: Sequence[str] = (),
         parallel: bool = True,
+        guarded: Callable[[], bool] = lambda: True,
         call_id: Callable[[], str] = new_call_id,
     ) -> None:
         self.ended = False
@@ -64,7 +66,11 @@ class ReplyParser:
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder()
         self._stops = StopStrings([*stop, *(text.replace(PYTHON_TAG, TAG) for text in stop)])
-        self._search = _Search(Dialects([tool.name for tool in tools])) if tools else None
+        strict = {tool.name for tool in tools if tool.strict}
+        dialects = Dialects(
+            [tool.name for tool in tools], counts=lambda name: name not in strict or guarded()
+        )
+        self._search = _Search(dialects) if tools else None
         self._parallel = parallel
         self._call_id = call_id
         self._called = False

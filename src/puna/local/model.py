@@ -26,6 +26,7 @@ from puna.chat import (
     Usage,
 )
 from puna.engine.engine import Engine, EngineLimits
+from puna.engine.grammar import Grammars
 from puna.engine.memory import gigabytes
 from puna.engine.sequence import Emitted, Ended, Outcome, Prompt, SamplingParams
 from puna.errors import (
@@ -33,7 +34,6 @@ from puna.errors import (
     ContextTooLong,
     InvalidImage,
     InvalidValue,
-    Unsupported,
 )
 from puna.llama import catalog
 from puna.llama.cache import KVCache
@@ -44,6 +44,7 @@ from puna.llama.reply import PYTHON_TAG, ReplyParser
 from puna.llama.shapes import count_parameters
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights import Checkpoint, open_checkpoint
+from puna.local.constraints import Constraints
 from puna.local.placement import Placement, place
 from puna.settings import Settings
 
@@ -83,6 +84,12 @@ class LocalModel:
         if checkpoint.config.vision:
             _check_image_token(checkpoint, self._tokenizer)
         self.card = _card(checkpoint, name, self.placement, settings)
+        self._constraints = Constraints(
+            Grammars(self._tokenizer, self._config.vocab_size, sorted(self._stop_ids)),
+            self._tokenizer,
+            self._config.prompt_family,
+            settings.prompt_style,
+        )
 
         device, dtype = self.placement.device, self.placement.cache_dtype
         self._engine = Engine(
@@ -117,11 +124,19 @@ class LocalModel:
         """See `ChatModel.stream`. Raises `InvalidValue`, `InvalidImage`, `ContextTooLong`,
         `Unsupported` and `Overloaded` before the first event, `EngineFailed` at any time."""
         prompt, sampling = await asyncio.to_thread(self._prepare, request)
+        constraint = await self._constraints.of(request)
+        generated = 0
+
+        def guarded() -> bool:
+            since = constraint.armed_at if constraint else None
+            return since is not None and since <= generated
+
         parser = ReplyParser(
             self._tokenizer,
             offered_tools(request),
             stop=request.sampling.stop,
             parallel=request.parallel_tool_calls,
+            guarded=guarded,
         )
         loop = asyncio.get_running_loop()
         outcomes = asyncio.Queue[Outcome]()
@@ -129,8 +144,7 @@ class LocalModel:
         def outbox(outcome: Outcome) -> None:
             loop.call_soon_threadsafe(outcomes.put_nowait, outcome)
 
-        sequence = self._engine.submit(prompt, sampling, outbox)
-        generated = 0
+        sequence = self._engine.submit(prompt, sampling, outbox, constraint)
         reason: Literal["stop", "length"] = "stop"
         try:
             while not parser.ended:
@@ -165,11 +179,12 @@ class LocalModel:
     def close(self) -> None:
         """Ends the engine; streams that are open get `EngineFailed`. The memory goes with the last
         reference to this model."""
+        self._constraints.close()
         self._engine.close()
 
     def _prepare(self, request: ChatRequest) -> tuple[Prompt, SamplingParams]:
         """All that can be wrong with a request, and all the work before the engine's."""
-        _refuse_what_is_not_honoured(request)
+        _check_logprobs(request)
         rendered = render_prompt(
             request,
             self._tokenizer,
@@ -273,25 +288,7 @@ class LocalModel:
         return TokenLogprob(text, data, logprob, top)
 
 
-def _refuse_what_is_not_honoured(request: ChatRequest) -> None:
-    if request.response_format is not None:
-        raise Unsupported(
-            "response_format: JSON output is not supported yet: leave it out, and ask for JSON in "
-            "the messages",
-            param="response_format",
-        )
-    if request.tool_choice not in ("auto", "none"):
-        raise Unsupported(
-            "tool_choice: a forced call is not supported yet: use auto or none",
-            param="tool_choice",
-        )
-    for number, tool in enumerate(request.tools):
-        if tool.strict:
-            raise Unsupported(
-                f"tools[{number}].function.strict: arguments that cannot but fit the schema are "
-                "not supported yet: leave strict out, and check the arguments",
-                param=f"tools[{number}].function.strict",
-            )
+def _check_logprobs(request: ChatRequest) -> None:
     if request.sampling.top_logprobs and not request.sampling.logprobs:
         raise InvalidValue(
             f"top_logprobs is {request.sampling.top_logprobs} without logprobs: set logprobs too",
