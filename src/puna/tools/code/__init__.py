@@ -6,14 +6,16 @@ It knows `Tool` and the settings; no model and no loop.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puna.errors import ToolFailed
-from puna.settings import Settings
 from puna.tools.code.interpreter import Interpreter
 from puna.tools.code.ladder import choose
 from puna.tools.code.rungs import Limits
 from puna.tools.tool import Arguments, Output, Session, Tool
+
+if TYPE_CHECKING:
+    from puna.settings import Settings
 
 NAME = "code_interpreter"
 LONGEST = 100_000

@@ -11,10 +11,12 @@ when the thread that started it ends, and so nothing is left when Puna dies.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import mimetypes
 import os
 import re
+import select
 import selectors
 import shutil
 import signal
@@ -34,6 +36,8 @@ from puna.tools.code.rungs import Limits, Rung
 TICK = 0.1
 STARTING = 20.0
 LARGEST_NAME = 1000
+MOST_ENTRIES = 10_000
+DEEPEST = 100
 CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -169,21 +173,27 @@ class Child:
         self._hear, self._descriptors = hear, [hear]
         for descriptor in (self._ask, self._output, self._error, hear):
             os.set_blocking(descriptor, False)
+        self._first: int | None = None
         self._inner: int | None = None
         ran = self._exchange(json.dumps(start.config).encode(), "R", STARTING)
         if ran.ended:
             told = ran.error.strip().splitlines()[-1:] or [ran.ended]
             raise StartupError(f"{rung.name} does not start: {told[0]}")
         if rung.name_space:
-            *_, inner = below(self._process.pid)  # bwrap, its child, and the child of that
-            self._inner = os.pidfd_open(inner.pid)
-            self._descriptors.append(self._inner)
+            # bwrap's child is the first in the name space, and its child is the interpreter
+            for found in below(self._process.pid):
+                self._first, self._inner = self._inner, os.pidfd_open(found.pid)
+                self._descriptors.append(self._inner)
         self._pause()
 
     def run(self, code: str) -> Ran:
         """Run `code`. Afterwards the child is paused, or, if `ended` says why, dead."""
         self._signal(signal.SIGCONT)
-        ran = self._exchange(code.encode("utf-8", "surrogatepass"), "D", self._limits.seconds)
+        try:
+            ran = self._exchange(code.encode("utf-8", "surrogatepass"), "D", self._limits.seconds)
+        except BaseException:
+            self.kill()
+            raise
         if not ran.ended:
             self._pause()
             if self._others():
@@ -201,13 +211,22 @@ class Child:
 
     def kill(self) -> None:
         """End it with all that it started, and remove its scratch. When this returns, it is so."""
+        if self._first is not None:
+            # it takes the whole name space with it, and has ended when all the others have
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+            select.select([self._first], [], [], 5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
         if self._process.poll() is None:
-            if self._rung.name_space:
-                for found in below(self._process.pid):
-                    _kill(found.pid)  # its first process takes the whole name space with it
-                    break
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(2)
+            if children := [*below(self._process.pid)]:
+                # its own children first, so that it sees them off: an orphan may wait for ever
+                self._signal(signal.SIGCONT)
+                for found in children:
+                    _kill(found.pid)
+                until = time.monotonic() + 0.5
+                while [*below(self._process.pid)] and time.monotonic() < until:
+                    time.sleep(0.005)
             while self._process.poll() is None:
                 for found in [*below(self._process.pid)]:
                     _kill(found.pid)
@@ -221,7 +240,7 @@ class Child:
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors.clear()
-        self._inner = None
+        self._first = self._inner = None
         if self._folder is not None:
             _remove(self._folder)
             self._folder = None
@@ -370,12 +389,21 @@ class Watch:
 
 
 def _size(folder: Path) -> int:
-    """Bytes on the disk beneath `folder`, each entry a page at least; no link is followed."""
-    total = 0
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            with contextlib.suppress(OSError):
-                total += max(os.lstat(os.path.join(place, name)).st_blocks * 512, 4096)
+    """Bytes on the disk beneath `folder`, each entry a page at least; no link is followed. _Ended
+    where there is more than can be measured in a moment."""
+    total = entries = 0
+    waiting = [(str(folder), 0)]
+    while waiting:
+        place, depth = waiting.pop()
+        with contextlib.suppress(OSError), os.scandir(place) as inside:
+            for entry in inside:
+                with contextlib.suppress(OSError):
+                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, 4096)
+                entries += 1
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, depth + 1))
+        if entries > MOST_ENTRIES or depth > DEEPEST:
+            raise _Ended("it made too many files, or folders too deep")
     return total
 
 
@@ -403,11 +431,29 @@ def _kill(pid: int) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """`folder` and all in it, also what was made unreadable; links are removed, never followed."""
-    for place, folders, _ in os.walk(folder):
-        for name in folders:
-            path = os.path.join(place, name)
-            if not os.path.islink(path):
+    """`folder` and all in it, however deep: what lies in a folder is lifted to the top until no
+    folder is left. Links are removed, never followed; nobody writes there any more."""
+    lifted = itertools.count()
+    while folders := [entry for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]:
+        for inner in folders:
+            with contextlib.suppress(OSError):
+                os.chmod(inner.path, 0o700)
+            for entry in _entries(inner.path):
                 with contextlib.suppress(OSError):
-                    os.chmod(path, 0o700)
+                    if entry.is_dir(follow_symlinks=False):
+                        os.rename(entry.path, folder / f".lifted-{next(lifted)}")
+                    else:
+                        os.unlink(entry.path)
+            try:
+                os.rmdir(inner.path)
+            except OSError:
+                return  # it cannot be emptied: leave it rather than try for ever
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as inside:
+            return list(inside)
+    except OSError:
+        return []

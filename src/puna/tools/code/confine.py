@@ -15,6 +15,7 @@ from typing import Any
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 PATH_BENEATH = 1
+CAPABILITY_VERSION = 0x20080522
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -43,6 +44,9 @@ def become(user: int) -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     if sys.platform == "linux":
+        # of the capabilities only the inheritable ones outlive this; they too are to go
+        head, none = struct.pack("=Ii", CAPABILITY_VERSION, 0), bytes(24)
+        system_call("capset", head, none)
         system_call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)  # or /proc/self would be root's
 
 
@@ -106,14 +110,14 @@ def opened_folders(path: list[str]) -> dict[str, int]:
     }
 
 
-def within_reach(opened: dict[str, int]) -> list[str]:
-    """The folders again, by way of their descriptors where a parent's mode bars the user that this
-    process has become."""
-    found: list[str] = []
+def within_reach(opened: dict[str, int]) -> dict[str, str]:
+    """Where each folder can be reached: by way of its descriptor where a parent's mode bars the
+    user that this process has become."""
+    found: dict[str, str] = {}
     for place, descriptor in opened.items():
         if os.access(place, os.R_OK | os.X_OK):
             os.close(descriptor)
-            found.append(place)
+            found[place] = place
         else:
-            found.append(f"/proc/self/fd/{descriptor}")
+            found[place] = f"/proc/self/fd/{descriptor}"
     return found

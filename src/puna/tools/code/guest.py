@@ -64,7 +64,8 @@ def main(config: Config) -> None:
                 os.kill(-1, signal.SIGKILL)  # in a name space of its own: what the code started
         for name, data in evaluate.figures():
             send_file(control, name, data)
-        scratch.send_new(control)
+        with contextlib.suppress(RecursionError, MemoryError):
+            scratch.send_new(control)
         write_frame(control, b"D", b"1" if good else b"0")
     os._exit(0)
 
@@ -78,7 +79,8 @@ def lock(config: Config) -> None:
     if config["become"] is not None:
         opened = opened_folders(path) if walls else {}
         become(config["become"])
-        path = within_reach(opened) if walls else path
+        if walls:
+            path = move(within_reach(opened))
     if config["parent"]:
         die_with_parent(config["parent"])
     if rules is not None:
@@ -87,6 +89,17 @@ def lock(config: Config) -> None:
     sys.path_importer_cache.clear()
     for name in [name for name in sys.modules if name.startswith("puna.")]:
         del sys.modules[name]
+
+
+def move(places: dict[str, str]) -> list[str]:
+    """The folders to import from, where they now are; packages already imported follow."""
+    for module in list(sys.modules.values()):
+        for index, folder in enumerate(getattr(module, "__path__", ())):
+            for old, new in places.items():
+                if folder.startswith(old + "/"):
+                    module.__path__[index] = new + folder[len(old) :]
+                    break
+    return list(places.values())
 
 
 def stream(number: int) -> TextIO:

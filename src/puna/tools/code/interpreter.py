@@ -8,8 +8,7 @@ the form that Meta documents: `completed` or `failed`, then `[stdout]...[/stdout
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from puna.chat import File
 from puna.errors import StartupError, ToolFailed
@@ -34,11 +33,15 @@ class Interpreter:
     async def run(self, code: str) -> Output:
         """Run `code`. ToolFailed if it had to be killed; being cancelled, it is killed at once."""
         asked = self._thread.submit(self._run, code)
+        answer = asyncio.wrap_future(asked)
         try:
-            return await asyncio.shield(asyncio.wrap_future(asked))
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
-            if not asked.cancel():
-                await self._end(asked)
+            if not asked.cancel():  # it runs, it does not wait behind another
+                self._cancel()
+                await asyncio.wait([answer])
+                if not answer.cancelled():
+                    answer.exception()  # looked at, so that nobody complains
             raise
 
     async def close(self) -> None:
@@ -48,11 +51,6 @@ class Interpreter:
         closing = self._thread.submit(self._kill)
         await asyncio.shield(asyncio.wrap_future(closing))
         self._thread.shutdown(wait=False)
-
-    async def _end(self, asked: Future[Output]) -> None:
-        self._cancel()
-        with contextlib.suppress(ToolFailed):
-            await asyncio.shield(asyncio.wrap_future(asked))
 
     def _cancel(self) -> None:
         if child := self._child:

@@ -52,6 +52,8 @@ from puna.tools.code.processes import tasks_of
 
 Name = Literal["bubblewrap", "landlock", "monty"]
 
+HIDDEN = ("cmdline", "kcore", "keys", "kmsg", "sched_debug", "sysrq-trigger", "timer_list")
+"""Files of /proc that tell of the machine what no code needs, or do what none may."""
 ETC_NAMES = ("ld.so.cache", "alternatives", "localtime", "mime.types", "fonts")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 ETC = tuple(f"/etc/{name}" for name in ETC_NAMES)
@@ -253,6 +255,9 @@ def _bubblewrap(limits: Limits, packages: bool, control: int) -> Start:
         descriptors.append(descriptor)
         arguments += ["--perms", "0444", "--ro-bind-data", str(descriptor), place]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
+    for name in HIDDEN:
+        if os.path.exists(f"/proc/{name}"):
+            arguments += ["--ro-bind", "/dev/null", f"/proc/{name}"]
     for place in ("/scratch", "/tmp", "/dev/shm"):
         size = str(limits.scratch if place != "/dev/shm" else limits.scratch // 2)
         arguments += ["--perms", "1777", "--size", size, "--tmpfs", place]
