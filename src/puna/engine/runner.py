@@ -1,12 +1,15 @@
-"""A plan -> one ragged batch -> sampled ids. It knows no waiting, no pages' owners and no threads.
+"""A plan -> one ragged batch -> sampled ids. It knows no waiting and no pages' owners.
 
 What differs between models and devices ends here: the scheduler above sees numbers, the model below
-sees a `Batch`.
+sees a `Batch`. Beside the model one thread of its own asks the grammars for their masks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from collections.abc import Sequence as Ordered
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +18,7 @@ from torch import Tensor
 from puna.engine.images import ImageStore
 from puna.engine.sampler import Row, sample
 from puna.engine.scheduler import Work
-from puna.engine.sequence import Emitted, EncodableImage, Sequence
+from puna.engine.sequence import Constraint, Emitted, EncodableImage, Sequence
 from puna.llama.batch import Batch, ImageView, Span
 
 EncodedImage = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
@@ -47,6 +50,7 @@ class Runner:
         self.cache = cache
         self.images = images
         self.device = torch.device(device)
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="puna-masks")
 
     @torch.inference_mode()
     def run(self, plan: Ordered[Work]) -> list[list[Emitted] | Exception]:
@@ -55,13 +59,27 @@ class Runner:
         safe."""
         if not plan:
             return []
-        logits = self.model.forward(self._batch(plan), self.cache)
+        with self._masks_meanwhile(plan):
+            logits = self.model.forward(self._batch(plan), self.cache)
         chosen = iter(sample(logits, [_row(work) for work in plan if work.samples]))
         return [next(chosen) if work.samples else [] for work in plan]
 
     @torch.inference_mode()
     def encode(self, image: EncodableImage) -> EncodedImage:
         return self.model.encode_image(image)
+
+    @contextmanager
+    def _masks_meanwhile(self, plan: Ordered[Work]) -> Generator[None]:
+        constraints = [work.sequence.constraint for work in plan if work.samples]
+        asked = [constraint for constraint in constraints if constraint is not None]
+        if not asked:
+            yield
+            return
+        done = self._aside.submit(_ask, asked)
+        try:
+            yield
+        finally:
+            done.result()
 
     def _batch(self, plan: Ordered[Work]) -> Batch:
         token_ids: list[int] = []
@@ -106,6 +124,12 @@ class Runner:
 
     def _tensor(self, numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
+
+def _ask(constraints: Ordered[Constraint]) -> None:
+    for constraint in constraints:
+        with suppress(Exception):  # it is asked again by the sampler, who tells whom it concerns
+            constraint.mask()
 
 
 def _row(work: Work) -> Row:
