@@ -24,6 +24,7 @@ COMMANDS = {
     "pull": "Fetch a checkpoint from a Hugging Face hub.",
     "keys": "Keep the keys of outside services.",
     "quantize": "Write a model in few bits to one file that loads at once.",
+    "mcp": "Use the tools of MCP servers, and be one.",
     "doctor": "Say what this machine can do, and what to mend.",
 }
 SETTINGS: dict[str, dict[str, Any]] = {"run": {"allow_interspersed_args": False}}
