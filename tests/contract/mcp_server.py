@@ -1,4 +1,4 @@
-"""A real MCP server, for tests to start: `stdio` or `http PORT`. It does as servers do, or worse."""
+"""A real MCP server, for tests to start: `stdio` or `http PORT`. It behaves, or worse."""
 
 from __future__ import annotations
 
