@@ -8,17 +8,26 @@ from __future__ import annotations
 import ast
 import json
 import math
+import sys
 import warnings
 from collections.abc import Iterable
 from typing import Any, cast
 
 MAX_DEPTH = 64
+LONGEST_INTEGER = 4000  # digits; Python reads 4300
 
 
 def parse_json(text: str) -> Any:
-    """The value of JSON `text`, nested at most MAX_DEPTH deep; strings may hold raw line breaks."""
+    """The value of JSON `text`, nested at most MAX_DEPTH deep. Strings may hold raw line breaks; a
+    number beyond a float's range becomes the greatest, since by JSON's grammar it is one."""
     try:
-        value = json.loads(text, strict=False, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            strict=False,
+            parse_constant=_no_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     return _shallow(value)
@@ -44,6 +53,15 @@ def write_json(value: Any) -> str:
     """JSON text that is valid UTF-8: lone halves of surrogate pairs become U+FFFD."""
     text = json.dumps(value, ensure_ascii=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _float(text: str) -> float:
+    most = sys.float_info.max
+    return min(max(float(text), -most), most)
+
+
+def _int(text: str) -> int | float:
+    return int(text) if len(text) <= LONGEST_INTEGER else _float(text)
 
 
 def _no_constant(name: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -238,7 +239,6 @@ def test_several_json_calls_are_found_however_they_are_joined(between: str) -> N
         '{"name": "f", "parameters": [1]}',
         '{"name": ["f"], "parameters": {}}',
         '{"type": "object", "name": "f", "parameters": {}}',
-        '{"name": "f", "parameters": {"a": 1e999}}',
         '{"name": "f", "parameters": {"a": f()}}',
         '{"name": "f", "parameters": {1: 2}}',
         '{"name": "f", "parameters": {"a": ]}',
@@ -297,6 +297,28 @@ def test_argument_names_may_be_reserved_words() -> None:
 def test_latex_survives_in_json() -> None:
     answer = r'{"name": "f", "parameters": {"q": "\alpha + \(x\) \\frac it\'s \u00e9"}}'
     assert read(answer) == calls(("f", {"q": r"\alpha + \(x\) \frac it's é"}))
+
+
+def test_numbers_beyond_the_range_of_a_float_become_the_greatest() -> None:
+    most = sys.float_info.max
+    given = '{"a": 1e999, "b": -1e999, "c": %s}' % ("9" * 5000)
+    expected = calls(("f", {"a": most, "b": -most, "c": most}))
+    assert read(f'{{"name": "f", "parameters": {given}}}') == expected
+    assert read(f"<function=f>{given}</function>") == expected
+    assert read("[f(a=1e999, b=-1e999)]") == calls(("f", {"a": most, "b": -most}))
+
+
+def test_what_reads_like_a_call_of_a_strict_tool_counts_only_if_it_was_guarded() -> None:
+    tools = [ToolSpec("f", strict=True), ToolSpec("g"), ToolSpec("brave_search", strict=True)]
+    for answer in (
+        "{'name': 'f', 'parameters': {}}", "f(a=1)", "<function=f>{}</function>",
+        '§brave_search.call(query="x")',
+    ):  # fmt: skip
+        assert read(answer, tools, guarded=lambda: False) == content(
+            answer.replace("§", "<|python_tag|>")
+        )
+        assert read(answer, tools, guarded=lambda: True)[1] == "tool_calls"
+    assert read("g(a=1)", tools, guarded=lambda: False) == calls(("g", {"a": 1}))
 
 
 def test_raw_line_breaks_in_strings_are_read() -> None:
@@ -365,7 +387,13 @@ def test_nesting_is_read_to_a_depth_of_64_and_no_deeper() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["-" * 30_000 + "1", "1+" * 30_000 + "1", "9" * 30_000, "a." * 30_000 + "a", "x" * 101_000],
+    [
+        "-" * 30_000 + "1",
+        "1+" * 30_000 + "1",
+        "9" * 30_000 + "x",
+        "a." * 30_000 + "a",
+        "x" * 101_000,
+    ],
 )
 def test_values_made_to_break_the_parser_are_content(value: str) -> None:
     assert read(f"f(a={value})") == content(f"f(a={value})")
