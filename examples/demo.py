@@ -39,6 +39,7 @@ def main() -> int:
             {"GITHUB_TOKEN": token},
             [PUNA, "run", "--quiet", "--endpoint", url, "--"],
         )
+    failed += show_tools()
     if failed:
         return 1
     print(
@@ -84,6 +85,18 @@ def show(
     shown = [Path(part).name if "/" in part and "://" not in part else part for part in command]
     print(f"\n{title}\n$ {shlex.join(shown)}", flush=True)
     return subprocess.run(command, env={**os.environ, **environment}, check=False).returncode != 0
+
+
+def show_tools() -> bool:
+    """A question for which the model needs a function that runs here; whether it failed."""
+    arguments = ["ask", "What is the weather in Stockholm?", "--tools"]
+    print(
+        "\nA question, a call, a function that runs on this machine, an answer from its result\n"
+        f"$ puna {shlex.join([*arguments, 'examples/tools.py'])}",
+        flush=True,
+    )
+    command = [PUNA, *arguments, str(EXAMPLES / "tools.py")]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode != 0
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ It knows what can be opened (a path, a catalog name, an address) and no more of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
 from puna.chat import (
     ChatEvent,
@@ -22,26 +22,73 @@ from puna.chat import (
     Sampling,
     Text,
     TextDelta,
+    ToolCall,
     ToolSpec,
     collect,
 )
-from puna.errors import InvalidValue
+from puna.errors import InvalidValue, StartupError
 from puna.loopthread import LoopThread
+from puna.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from puna.tools.approvals import Ask
 
 MessageLike: TypeAlias = Message | Mapping[str, Any]
 Conversation: TypeAlias = str | Sequence[MessageLike]
 
 
-def load(name: str = "cria-text", **options: Any) -> Model:
+def load(
+    name: str = "cria-text",
+    *,
+    tools: Sequence[Tool | Callable[..., Any] | str] = (),
+    approve: Callable[[Tool, ToolCall], bool] | None = None,
+    **options: Any,
+) -> Model:
     """A model to talk to.
 
     `name` is a path (an HF or Meta folder, a GGUF file), a catalog name (`puna models` lists them),
     an embedded model, or the http address of a server. `options` are settings: `device="cpu"`,
-    `dtype="bfloat16"`, `max_context=4096`, `kv_memory=2**30` ... Raises `StartupError`.
+    `dtype="bfloat16"`, `max_context=4096`, `kv_memory=2**30` ...
+
+    `tools` run here when the model calls them: functions with `@puna.tool`, and names, as `puna
+    serve --tools` takes them. Those that are not `read_only` need `approve`, which is asked before
+    each call (on a thread of its own). Raises `StartupError`.
     """
     from puna.opening import open_model, settings_from
 
-    return Model(open_model(name, settings_from(options)))
+    settings = settings_from(options)
+    if not tools:
+        return Model(open_model(name, settings))
+    from puna.opening import close, with_tools
+    from puna.tools.function import in_thread, tool
+    from puna.tools.open import Toolbox, open_tools
+
+    def ask_with(asked: Callable[[Tool, ToolCall], bool]) -> Ask:
+        async def ask(tool: Tool, call: ToolCall) -> bool:
+            return await in_thread(lambda: asked(tool, call))
+
+        return ask
+
+    names = [each for each in tools if isinstance(each, str)]
+    box = open_tools(names, settings) if names else Toolbox(LoopThread("puna-tools"), {})
+    try:
+        for each in tools:
+            if not isinstance(each, str):
+                box.add(each if isinstance(each, Tool) else tool(each))
+        for each in box.tools:
+            if approve is None and not each.read_only:
+                raise StartupError(
+                    f"{each.name} may change things: mark it read_only=True if it does not, or "
+                    "give approve=, a function that is asked before each call"
+                )
+        model = open_model(name, settings)
+    except BaseException:
+        box.close()
+        raise
+    loop = with_tools(
+        model, box, box.approvals({}, ask_with(approve) if approve else None), settings
+    )
+    return Model(loop, close=lambda: (loop.close(), box.close(), close(model)))
 
 
 def image(source: str | Path | bytes) -> Image:
@@ -57,8 +104,9 @@ class Model:
     fields of `Sampling`: temperature, top_p, seed, max_tokens, stop ... Raises `RequestError`.
     """
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, *, close: Callable[[], object] | None = None) -> None:
         self._model = model
+        self._close = close
         self._thread = LoopThread()
 
     @property
@@ -69,7 +117,10 @@ class Model:
         """Give the memory back; answers that run end with an error."""
         from puna.opening import close
 
-        close(self._model)
+        if self._close is not None:
+            self._close()
+        else:
+            close(self._model)
         self._thread.close()
 
     def chat(

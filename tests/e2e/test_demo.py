@@ -28,7 +28,7 @@ def shown() -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr
     sections = re.findall(r"^\$ .*?(\w+\.py)\n(.*?)\n(?:\n|\Z)", done.stdout, re.DOTALL | re.M)
-    return dict(sections) | {"all": done.stdout}
+    return dict(sections) | {"all": done.stdout, "steps": done.stderr}
 
 
 def test_the_first_program_gets_exactly_the_built_in_call(shown: dict[str, str]) -> None:
@@ -53,3 +53,11 @@ def test_the_program_with_the_retired_address_is_answered_by_the_same_model(
 def test_it_says_who_really_answers(shown: dict[str, str]) -> None:
     assert "meta-llama-3.1-405b-instruct is answered by cria-text" in shown["all"]
     assert "Llama-3.2-90B-Vision-Instruct is answered by cria-vision" in shown["all"]
+
+
+def test_a_tool_runs_and_the_model_answers_from_what_it_gave(shown: dict[str, str]) -> None:
+    assert shown["tools.py"] == "The weather in Stockholm is light snow, 1 degree."
+    assert shown["steps"].splitlines()[-2:] == [
+        '· get_weather(city="Stockholm")',
+        "·   The weather in Stockholm is light snow, 1 degree.",
+    ]

@@ -106,6 +106,25 @@ def test_the_python_api_talks_to_a_server_as_to_a_file() -> None:
     assert printed == "Well met.\nWell met.\nHello! -> Well met.\nThank you! -> Well met.\n"
 
 
+def test_the_file_of_tools_is_run_for_a_model_elsewhere() -> None:
+    def ask(url: str) -> str:
+        RAN.add("tools.py")
+        command = [PUNA, "ask", "The weather?", "-m", url, "--tools", str(EXAMPLES / "tools.py")]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    printed = against(ScriptedModel(calls_then_tells), ask)
+    assert printed == "I was told: The weather in Stockholm is light snow, 1 degree.\n"
+
+
 def test_every_example_has_been_run() -> None:
     if len(RAN) < 2:
         pytest.skip("the other tests of this file were not chosen")

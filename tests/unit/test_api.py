@@ -13,7 +13,7 @@ import puna
 from puna.api import Model, conversation, sampling_from
 from puna.chat import Finished, Image, TextDelta, ToolCall, ToolSpec
 from puna.errors import CheckpointError, EngineFailed, InvalidValue, StartupError
-from puna.scripted import ScriptedModel, echo
+from puna.scripted import Script, ScriptedModel, echo
 from tests.checkpoints import TINY_TIED, random_weights, write_hf
 
 
@@ -185,3 +185,63 @@ def test_what_cannot_be_loaded_is_told(
 ) -> None:
     with pytest.raises(error, match=said):
         puna.load(name, **options)
+
+
+# --- Tools that run here
+
+
+@puna.tool(read_only=True)
+def get_weather(city: str) -> str:
+    """The weather."""
+    return f"{city}: 3 degrees"
+
+
+def order(pizzas: int) -> str:
+    """Order pizzas."""
+    return f"{pizzas} ordered"
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, *scripts: Script) -> ScriptedModel:
+    model = ScriptedModel(*scripts)
+    monkeypatch.setattr("puna.opening.open_model", lambda _name, _settings: model)
+    return model
+
+
+def test_a_function_is_run_and_its_step_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(monkeypatch, [ToolCall("1", "get_weather", '{"city": "Oslo"}')], "cold")
+    model = puna.load(tools=[get_weather])
+    reply = model.chat("And in Oslo?")
+    assert reply.text == "cold"
+    assert [step.content for step in reply.steps] == ["Oslo: 3 degrees"]
+    model.close()
+
+
+def test_what_may_change_things_needs_approval(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = ToolCall("1", "order", '{"pizzas": 2}')
+    opened(monkeypatch, [call], "ok", [call], "ok")
+    with pytest.raises(StartupError, match="order may change things"):
+        puna.load(tools=[order])
+    answers = iter([True, False])
+    asked: list[tuple[str, ToolCall]] = []
+
+    def approve(tool: puna.Tool, call: ToolCall) -> bool:
+        asked.append((tool.name, call))
+        return next(answers)
+
+    model = puna.load(tools=[order], approve=approve)
+    results = [model.chat(question).steps[0].content for question in ("Two!", "Again!")]
+    assert results == ["2 ordered", "the user did not allow this call"]
+    assert asked == [("order", call)] * 2
+    model.close()
+
+
+def test_names_and_functions_may_be_mixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "more.py"
+    file.write_text("import puna\n@puna.tool(read_only=True)\ndef now() -> str:\n    return 'noon'")
+    scripted = opened(monkeypatch, "hello")
+    model = puna.load(tools=[str(file), get_weather])
+    model.chat("Hello")
+    assert [tool.name for tool in scripted.requests[0].tools] == ["now", "get_weather"]
+    model.close()
+    with pytest.raises(StartupError, match="two tools are called get_weather"):
+        puna.load(tools=[get_weather, get_weather])

@@ -42,6 +42,12 @@ class Toolbox:
     def tools(self) -> tuple[Tool, ...]:
         return tuple(tool for tools in self.sources.values() for tool in tools)
 
+    def add(self, tool: Tool) -> None:
+        """One more, under its own name. Raises `StartupError` where there is one of that name."""
+        if any(each.name == tool.name for each in self.tools):
+            raise StartupError(f"two tools are called {tool.name}; leave one out")
+        self.sources[tool.name] = (tool,)
+
     def at_end(self, do: Callable[[], None]) -> None:
         self._endings.append(do)
 
