@@ -16,7 +16,10 @@ def mcp(
     action: Annotated[str, typer.Argument(help="What to do.", metavar="|".join(ACTIONS))] = "list",
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="The server's name, then its address, or its command after --."),
+        typer.Argument(
+            help="The server's name, then its address, or its command after --.",
+            metavar="NAME [URL | -- COMMAND]",
+        ),
     ] = None,
     env: Annotated[
         list[str] | None,

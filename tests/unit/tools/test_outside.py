@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import gzip
+import ipaddress
 import socket
 import zlib
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from puna.tools.outside import Answer, Refused, TooLarge, fetch
+from puna.tools.outside import Answer, Refused, TooLarge, fetch, is_public
 from tests.unit.tools.web import Asked, Told, web
 
 SECRET = {"X-Subscription-Token": "secret"}
@@ -48,6 +51,28 @@ async def guarded(url: str, **fields: object) -> Answer:
 async def test_inner_addresses_are_never_connected_to_however_they_are_spelt(url: str) -> None:
     with pytest.raises(Refused, match=r"not public|no address|no http"):
         await fetch(url, seconds=5)
+
+
+INSIDE = [
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+]  # fmt: skip
+
+
+@given(st.sampled_from(INSIDE), st.integers(0, 2**32 - 1))
+def test_no_inner_address_is_public_however_it_is_wrapped(network: str, host: int) -> None:
+    inside = ipaddress.ip_network(network)
+    number = int(inside.network_address) | host & int(inside.hostmask)
+    v4 = ipaddress.IPv4Address(number)
+    wrapped = (
+        number | 0xFFFF << 32,  # mapped
+        number,  # compatible
+        number | 0x0064FF9B << 96,  # NAT64
+        number << 80 | 0x2002 << 112,  # 6to4
+        (number ^ 0xFFFFFFFF) | 0x20010000 << 96,  # Teredo
+    )
+    for spelt in (str(v4), *(str(ipaddress.IPv6Address(one)) for one in wrapped)):
+        assert not is_public(spelt)
 
 
 @pytest.mark.parametrize(

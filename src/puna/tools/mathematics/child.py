@@ -68,7 +68,11 @@ class _Question:
         with self._lock:
             if self._cancelled:
                 raise GaveUp("it was cancelled")
-            child = self._child = idle.pop() if idle else _Child()
+            try:
+                child = idle.pop()
+            except IndexError:
+                child = _Child()
+            self._child = child
         try:
             answer = child.ask(self._asked, self._seconds)
         except BaseException:

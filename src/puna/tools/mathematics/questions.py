@@ -28,6 +28,7 @@ Form: TypeAlias = Callable[[re.Match[str]], list[Pod]]
 
 MAX_QUESTION = 1000
 MAX_ROOT = 60
+_TODAY = re.compile(r"(?:(?:current|today'?s)\s+)?date(?:\s+(?:today|of today))?", re.IGNORECASE)
 _LEADING = re.compile(
     r"(?:(?:please|can you|could you|tell me|what(?:'s| is| are)|which (?:is|are)|calculate|compute"
     r"|evaluate|find|determine|give(?: me)?|work out|value of|result of|the)\b[\s:,]*)+",
@@ -36,7 +37,7 @@ _LEADING = re.compile(
 _WORDS = [
     (r"\bto the power(?: of)?\b", "^"), (r"\bdivided by\b|\bover\b", "/"), (r"\bplus\b", "+"),
     (r"\bminus\b", "-"), (r"\btimes\b|\bmultiplied by\b", "*"), (r"\bsquared\b", "^2"),
-    (r"\bcubed\b", "^3"), (r"\b(?:square )?root of\b", "√"), (r"\bcube root of\b", "cbrt "),
+    (r"\bcubed\b", "^3"), (r"\bcube root of\b", "cbrt "), (r"\b(?:square )?root of\b", "√"),
     (r"(?<=\d)\s*(?:%|percent)\s+of\b", "/100*"), (r"\bpercent\b", "%"),
     (r"\b(\w+)\s+choose\s+(\w+)\b", r"binomial(\1,\2)"), (r"\b(\d+)\s+factorial\b", r"\1!"),
     (r"\b(sin|cos|tan|log|ln|sinh|cosh|tanh|factorial|gamma) of\b", r"\1 "),
@@ -60,6 +61,8 @@ def answer_question(text: str, today: date) -> list[Pod]:
         raise NotUnderstood("the question holds control characters")
     whole = " ".join(plain_signs(text).split()).strip(" ?.!" if not text.endswith("!") else " ?.")
     bare = _LEADING.sub("", whole, count=1) if _LEADING.match(whole) else whole
+    if _TODAY.fullmatch(bare):
+        bare = "today"
     for question in dict.fromkeys((bare, whole)):
         for pattern, form in _FORMS:
             if match := pattern.fullmatch(question):
@@ -268,7 +271,8 @@ def _derivative(match: re.Match[str]) -> list[Pod]:
     named = match.groupdict()
     value = formula(named["formula"])
     unknown = _unknown(match, value)
-    order = _ORDINALS.get((named.get("nth") or "first").lower(), 1)
+    nth = (named.get("nth") or "first").lower()
+    order = int(nth) if nth.isdigit() else _ORDINALS[nth]
     result = sympy.simplify(sympy.diff(value, unknown, order))
     told = f"d{f'^{order}' if order > 1 else ''}/d{unknown}{f'^{order}' if order > 1 else ''}"
     told = f"{told} ({shown(value)})"
@@ -347,6 +351,13 @@ def _sum(match: re.Match[str]) -> list[Pod]:
 
 
 # --- Algebra and numbers
+
+
+def _digits(match: re.Match[str]) -> list[Pod]:
+    value = formula(match["formula"])
+    if value.free_symbols:
+        raise NotUnderstood("only a number has digits")
+    return answer(f"{shown(value)} to {match['digits']} digits", value.evalf(int(match["digits"])))
 
 
 def _factor(match: re.Match[str]) -> list[Pod]:
@@ -490,6 +501,15 @@ _ITEMS = r"(?P<items>[^a-z=]*\d(?:[^a-z=]|and)*)"
 
 _FORMS: list[tuple[re.Pattern[str], Form]] = [
     _form(
+        r"(?:solve\s+for\s+)(?P<variables>[\w\s,α-ω]+?)\s*(?::|,?\s+(?:in|if|when|where|given))\s*"
+        r"(?P<text>.+)",
+        lambda match: _solve(match["text"], match["variables"]),
+    ),
+    _form(
+        r"(?P<variables>[a-z])\s+(?:if|when|where|given)\s+(?P<text>.*=.*)",
+        lambda match: _solve(match["text"], match["variables"]),
+    ),
+    _form(
         r"solve\s+(?:the\s+)?(?:equations?\s+|inequality\s+|system\s+)?(?P<text>.+?)"
         r"(?:[\s,]+for\s+(?P<variables>[\w\s,α-ω]+))?",
         lambda match: _solve(match["text"], match["variables"]),
@@ -503,7 +523,10 @@ _FORMS: list[tuple[re.Pattern[str], Form]] = [
         rf"\s+{_FORMULA}{_RESPECT}(?:\s+(?:at|when|where|for)\s+(?:[a-z]\s*=\s*)?(?P<at>.+))?",
         _derivative,
     ),
-    _form(rf"d/d{_VARIABLE}\s*(?:of\s+)?{_FORMULA}", _derivative),
+    _form(rf"d(?:\^(?P<nth>\d))?/d{_VARIABLE}(?:\^\d)?\s*(?:of\s+)?{_FORMULA}", _derivative),
+    _form(
+        rf"{_FORMULA}\s+to\s+(?P<digits>\d{{1,3}})\s+(?:digits|decimals|decimal places)", _digits
+    ),
     _form(
         rf"(?:(?:indefinite|definite)\s+)?(?:integrate|integral\s+of|antiderivative\s+of|∫)\s*"
         rf"{_FORMULA}{_RESPECT}{_RANGE}",

@@ -6,6 +6,7 @@ It knows units and no symbols. Currencies are none: their worth is not known her
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -15,19 +16,23 @@ from puna.tools.mathematics.wording import Pod, answer, decimal
 
 pint: Any = import_module("pint")
 
-_CONVERT = re.compile(r"(?:convert\s+)?(?P<value>.+?)\s+(?:in|to|into|as)\s+(?P<unit>[^=]+)")
+_CONVERT = re.compile(
+    r"(?:convert\s+)?(?P<value>.+?)\s+(?:in|to|into|as)\s+(?P<unit>[^=]+)", re.IGNORECASE
+)
 _HOW_MANY = re.compile(
     r"how many\s+(?P<unit>.+?)\s+(?:are\s+)?(?:there\s+)?(?:in|is|are|make(?:\s+up)?)\s+"
-    r"(?:(?P<one>an?)\s+)?(?P<value>.+)"
+    r"(?:(?P<one>an?)\s+)?(?P<value>.+)",
+    re.IGNORECASE,
 )
+_PART = re.compile(r"[-+]?[\d.,]*\d\s*[A-Za-z'\"]+")
+_HEIGHT = re.compile(r"""(\d+)\s*'\s*(\d+)\s*(?:"|'')""")
 _QUANTITY = re.compile(
     r"(?P<number>[-+]?[\d.,]*\d(?:\.\d*)?(?:[eE][-+]?\d+)?)\s*(?P<unit>[^\d\s].*)"
 )
 _UNIT = re.compile(r"[A-Za-zµμΩ°'\"][A-Za-z0-9_µμΩ°'\" ^*/().-]*")
 _SAFE = re.compile(r"[A-Za-z0-9_µμΩ° ^*/().+-]+")
-_EXPONENTS = re.compile(
-    r"(?:\^|\*\*)\s*-?\d{3,}|\d+\s*(?:\^|\*\*)\s*\(|(?:\^|\*\*).*(?:\^|\*\*).*(?:\^|\*\*).*(?:\^|\*\*)"
-)
+# 10^10^10 and the like would only cost the time after which the child is ended.
+_EXPONENTS = re.compile(r"(?:\^|\*\*)\s*-?(?:\d{3,}|\(|\d+\s*(?:\^|\*\*))")
 
 _TEMPERATURES = {
     **dict.fromkeys(("c", "°c", "celsius", "centigrade", "degrees c", "degrees celsius"), "degC"),
@@ -48,6 +53,7 @@ def _registry() -> Any:
 def answer_about_quantities(text: str) -> list[Pod] | None:
     """The answer, or None if this is no question about quantities. Raises `NotUnderstood`."""
     text = plain_signs(" ".join(text.strip(" ?.").split()))
+    text = _HEIGHT.sub(r"\1 feet \2 inches", text)
     if match := _HOW_MANY.fullmatch(text):
         value, unit = match["value"], match["unit"]
         if match["one"] or not re.match(r"[-+\d.]", value):
@@ -68,7 +74,7 @@ def _conversion(value: str, unit: str) -> list[Pod] | None:
     if not _UNIT.fullmatch(unit.strip()):
         return None
     wanted = _unit(unit)
-    quantity = _sum(value)
+    quantity = _quantity(value)
     if quantity is None or wanted is None:
         return None
     return _converted(quantity, wanted)
@@ -81,7 +87,8 @@ def _converted(quantity: Any, unit: Any) -> list[Pod]:
         raise NotUnderstood(f"{_unit_name(quantity)} cannot be had in {unit}") from None
     except (pint.OffsetUnitCalculusError, OverflowError, ZeroDivisionError, ValueError):
         raise NotUnderstood(f"{_shown(quantity)} cannot be converted to {unit}") from None
-    return answer(f"convert {_shown(quantity)} to {_unit_name(result)}", _shown(result))
+    told = f"convert {quantity.magnitude:.10g} {_in_full(quantity)} to {_in_full(result)}"
+    return answer(told, _shown(result))
 
 
 def _calculation(text: str) -> list[Pod] | None:
@@ -94,24 +101,25 @@ def _calculation(text: str) -> list[Pod] | None:
     return answer(text, _shown(quantity), title="Result")
 
 
-def _sum(text: str) -> Any:
-    """`5 feet 10 inches`, or anything that Pint reads; a number may be a formula (`2/3 mile`)."""
-    parts = re.findall(r"[-+]?[\d.,]*\d\s*[A-Za-z'\"]+", text)
-    if len(parts) > 1 and re.sub(r"[\s,]|and", "", "".join(parts)) == re.sub(
-        r"[\s,]|and", "", text
-    ):
-        quantities = [_parsed(part.replace(",", "")) for part in parts]
-        if None not in quantities:
-            try:
-                return sum(quantities[1:], quantities[0])
-            except pint.DimensionalityError:
-                return None
-    if (read := _QUANTITY.fullmatch(text.strip())) and (unit := _unit(read["unit"])):
+def _quantity(text: str) -> Any:
+    """`12 miles`, `5 feet 10 inches`, or anything that Pint reads; None for anything else."""
+    text = text.strip()
+    if (read := _QUANTITY.fullmatch(text)) and (unit := _unit(read["unit"])) is not None:
         try:
             return _registry().Quantity(_float(read["number"]), unit)
         except NotUnderstood:
             return None
+    parts = _PART.findall(text)
+    if len(parts) > 1 and _without_space("".join(parts)) == _without_space(text):
+        quantities = [_parsed(part.replace(",", "")) for part in parts]
+        if all(one is not None for one in quantities):
+            with suppress(pint.DimensionalityError):
+                return sum(quantities[1:], quantities[0])
     return _parsed(text)
+
+
+def _without_space(text: str) -> str:
+    return re.sub(r"[\s,]|and", "", text)
 
 
 def _float(text: str) -> float:
@@ -152,3 +160,7 @@ def _shown(quantity: Any) -> str:
 
 def _unit_name(quantity: Any) -> str:
     return f"{quantity.units:~P}" or "(no unit)"
+
+
+def _in_full(quantity: Any) -> str:
+    return f"{quantity.units:P}".replace("_", " ") or "(no unit)"

@@ -7,6 +7,7 @@ what a question can do is take time and memory; both are bounded here, and by wh
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Mapping
@@ -75,8 +76,11 @@ _REFUSED = (
 )  # fmt: skip
 
 
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
 def _refuse(event: str, args: tuple[Any, ...]) -> None:
-    writes = event == "open" and isinstance(args[1], str) and not set(args[1]) <= set("rbtU")
+    writes = event == "open" and bool(args[2] & _WRITING)
     if event.startswith(_REFUSED) or writes:
         raise PermissionError(event)
 

@@ -99,6 +99,7 @@ def shut_in(program: str) -> str:
 
 HOLES = [
     "open('/tmp/puna-hole', 'w')",
+    "os.open('/tmp/puna-hole', os.O_CREAT)",
     "socket.socket()",
     "subprocess.run(['id'])",
     "os.fork()",
