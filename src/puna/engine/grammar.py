@@ -100,26 +100,38 @@ class Strict:
     armed_at = 0
 
     def __init__(self, matcher: Any, vocab_size: int) -> None:
-        self.matcher = matcher
+        self._matcher = matcher
         self._bits = torch.zeros(-(-vocab_size // 32), dtype=torch.int32)
         self._known = False
 
     def mask(self) -> Tensor:
         if not self._known:
             bits = self._bits
-            self.matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * 4)
-            if self.matcher.is_error():
-                raise _TooComplex(self.matcher.get_error())
+            self._matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * 4)
+            if self._matcher.is_error():
+                raise _TooComplex(self._matcher.get_error())
             self._known = True
         return self._bits
 
     def accept(self, token: int) -> None:
         self._known = False
-        if not self.matcher.consume_token(token):
+        if not self._matcher.consume_token(token):
             raise EngineFailed("the answer left its grammar")
 
     def forced(self) -> Ordered[int]:
-        return self.matcher.compute_ff_tokens()
+        return self._matcher.compute_ff_tokens()
+
+    def takes(self, tokens: Ordered[int]) -> bool:
+        """Accepts `tokens`, unless it cannot take them all: then it waits for `restart`."""
+        self._known = False
+        return self._matcher.try_consume_tokens(tokens) == len(tokens)
+
+    def could_take(self, token: int) -> bool:
+        return self._matcher.validate_tokens([token]) == 1
+
+    def restart(self) -> None:
+        self._known = False
+        self._matcher.reset()
 
 
 class Lazy:
@@ -153,7 +165,7 @@ class Lazy:
         if self.armed_at is not None:
             self._calls.accept(token)
         elif token == self._python_tag:
-            self._calls.matcher.reset()
+            self._calls.restart()
             self._calls.accept(token)
             self.armed_at = self._said
         elif not self._tokenizer.is_special(token):
@@ -170,7 +182,7 @@ class Lazy:
             return
         self._heard = heard
         if not self._takes(heard[len(begun) :]):
-            self._calls.matcher.reset()
+            self._calls.restart()
             self._heard = None
             self._read_prose(heard)
         elif SURE.search(heard):
@@ -184,12 +196,11 @@ class Lazy:
             if self._takes(text[start:]):
                 self.armed_at = self._said
                 return
-            self._calls.matcher.reset()
+            self._calls.restart()
             start = text.find(ANYWHERE, start + 1)
 
     def _takes(self, data: bytes) -> bool:
-        tokens = self._table.tokenize_bytes(data)
-        return self._calls.matcher.try_consume_tokens(tokens) == len(tokens)
+        return self._calls.takes(self._table.tokenize_bytes(data))
 
 
 class Either:
@@ -209,7 +220,7 @@ class Either:
 
     def accept(self, token: int) -> None:
         if len(self._left) > 1:
-            self._left = [each for each in self._left if each.matcher.validate_tokens([token]) == 1]
+            self._left = [each for each in self._left if each.could_take(token)]
             self._heard += self._tokenizer.token_bytes(token)
             if self._calls in self._left and COMMITTED.search(self._heard):
                 self._left = [self._calls]
