@@ -13,7 +13,8 @@ import torch
 from puna.engine.engine import Engine, EngineLimits
 from puna.engine.sequence import Emitted, Outcome, Prompt, SamplingParams
 from puna.llama.cache import KVCache
-from puna.llama.model import Llama
+from puna.llama.load import load_llama
+from puna.llama.packing import Packing
 from puna.llama.weights import open_checkpoint
 from training.text.batches import Encoder
 from training.text.documents import TASKS, sample
@@ -44,15 +45,16 @@ def held_out(
 class Generator:
     """A checkpoint in Puna's engine: prompts in, greedy answers out."""
 
-    def __init__(self, path: Path, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self, path: Path, dtype: torch.dtype = torch.float32, packing: Packing | None = None
+    ):
         checkpoint = open_checkpoint(path)
         config = checkpoint.config
         self.stops = frozenset(config.eos_token_ids)
-        model = Llama(config)
-        model.load_state_dict(dict(checkpoint.tensors(dtype)), assign=True)
-        cache = KVCache(config, PAGES, PAGE_SIZE, dtype)
+        self.model = load_llama(checkpoint, dtype=dtype, packing=packing)
+        cache = KVCache(config, PAGES, PAGE_SIZE, torch.bfloat16 if packing else dtype)
         limits = EngineLimits(4096, PAGES, PAGE_SIZE, max_queue=100_000)
-        self.engine = Engine(model.eval(), cache, limits)
+        self.engine = Engine(self.model, cache, limits)
 
     def __call__(self, prompts: list[tuple[int, ...]], max_tokens: int) -> list[list[int]]:
         answers: list[list[int]] = [[] for _ in prompts]

@@ -27,6 +27,7 @@ from puna.engine.sequence import Emitted, Outcome, Prompt, SamplingParams
 from puna.llama.cache import KVCache
 from puna.llama.images import prepare_image
 from puna.llama.load import load_llama
+from puna.llama.packing import Packing
 from puna.llama.prompt import render_prompt
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights import open_checkpoint
@@ -80,7 +81,9 @@ def cases(count: int, seed: int) -> list[Case]:
 class Answerer:
     """A checkpoint in Puna's engine."""
 
-    def __init__(self, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, path: Path, dtype: torch.dtype = torch.float32, packing: Packing | None = None
+    ) -> None:
         checkpoint = open_checkpoint(path)
         self.config = checkpoint.config
         self.tokenizer = Tokenizer.from_directory(path)
@@ -94,11 +97,10 @@ class Answerer:
             max_queue=100_000,
             max_encodes=8,
         )
-        self.engine = Engine(
-            load_llama(checkpoint, dtype=dtype),
-            KVCache(self.config, PAGES, PAGE_SIZE, dtype),
-            limits,
-        )
+        self.model = load_llama(checkpoint, dtype=dtype, packing=packing)
+        cache_dtype = torch.bfloat16 if packing else dtype
+        cache = KVCache(self.config, PAGES, PAGE_SIZE, cache_dtype)
+        self.engine = Engine(self.model, cache, limits)
 
     def __call__(self, asked: list[tuple[list[Message], bool]], max_tokens: int = 80) -> list[str]:
         """`asked`: messages, and whether images go first."""
@@ -114,21 +116,10 @@ class Answerer:
 
             return say
 
-        assert self.config.vision
         for (messages, first), answer in zip(asked, answers, strict=True):
-            request = ChatRequest(tuple(messages))
-            prompt = render_prompt(
-                request, self.tokenizer, "vision", today=date(2026, 11, 23), images_first=first
-            )
-            places = [
-                i for i, token in enumerate(prompt.token_ids) if token == self.config.image_token_id
-            ]
-            images = [
-                prepare_image(image.data, self.config.vision, max_pixels=10**8)
-                for image in prompt.images
-            ]
+            prompt = self.prompt(messages, first)
             self.engine.submit(
-                Prompt(prompt.token_ids, tuple(zip(places, images, strict=True))),
+                prompt,
                 SamplingParams(max_tokens, self.stops, temperature=0.0),
                 outbox(answer),
             )
@@ -139,6 +130,20 @@ class Answerer:
         return [
             self.tokenizer.decode([t for t in answer if t not in self.stops]) for answer in answers
         ]
+
+    def prompt(self, messages: list[Message], images_first: bool = True) -> Prompt:
+        assert self.config.vision
+        request = ChatRequest(tuple(messages))
+        rendered = render_prompt(
+            request, self.tokenizer, "vision", today=date(2026, 11, 23), images_first=images_first
+        )
+        token = self.config.image_token_id
+        places = [i for i, each in enumerate(rendered.token_ids) if each == token]
+        images = [
+            prepare_image(image.data, self.config.vision, max_pixels=10**8)
+            for image in rendered.images
+        ]
+        return Prompt(rendered.token_ids, tuple(zip(places, images, strict=True)))
 
 
 def messages_of(case: Case, text_first: bool = False) -> list[Message]:

@@ -1,0 +1,132 @@
+"""What fewer bits cost: the embedded models' accuracies, and how far their logits move.
+
+    python -m bench.quantisation
+
+For each weight format against float32: the share of exact answers on held-out documents and
+pictures, given greedily through Puna's engine; and over the same documents, prompt and right answer
+read in one pass, the Kullback-Leibler divergence KL(float32 || format) of the next token (nats, the
+mean and the 99th percentile of all tokens) and how often both prefer the same token. Packed models
+keep keys and values in bf16, as they do when they serve.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from puna.kernels import Format
+from puna.llama.cache import KVCache
+from puna.llama.images import PreparedImage
+from puna.llama.model import Llama
+from puna.llama.packing import Packing
+from puna.opening import embedded
+from tests.tiny_models import PAGE_SIZE, step, views
+from training.text.batches import Encoder
+from training.text.documents import TASKS
+from training.text.evaluate import Generator, accuracy, held_out
+from training.vision.evaluate import Answerer, cases, messages_of
+
+SEED = 20_261_124
+FORMATS: tuple[Packing | None, ...] = (None, *get_args(Format))
+Document = tuple[Sequence[int], Sequence[PreparedImage]]
+
+
+@dataclass
+class Divergence:
+    """Of one format: what is gathered over documents, one number a token."""
+
+    nats: list[Tensor]
+    same: list[Tensor]
+
+    def words(self) -> str:
+        nats, same = torch.cat(self.nats), torch.cat(self.same).double()
+        ninety_nine = float(nats.quantile(0.99))
+        return f"{nats.mean():.5f} | {ninety_nine:.4f} | {100 * same.mean():.2f} %"
+
+
+def logits_of(model: Llama, document: Document, cache_dtype: torch.dtype) -> Tensor:
+    ids, images = document
+    pages = torch.arange(-(-len(ids) // PAGE_SIZE))
+    cache = KVCache(model.config, len(pages), PAGE_SIZE, cache_dtype)
+    with torch.inference_mode():
+        return step(model, cache, [(ids, 0, pages, views(model, ids, images))])[0].double()
+
+
+def divergence(exact: list[Tensor], model: Llama, documents: list[Document]) -> Divergence:
+    found = Divergence([], [])
+    for expected, document in zip(exact, documents, strict=True):
+        got = logits_of(model, document, torch.bfloat16)
+        p, q = expected.log_softmax(-1), got.log_softmax(-1)
+        found.nats.append((p.exp() * (p - q)).sum(-1))
+        found.same.append(expected.argmax(-1) == got.argmax(-1))
+    return found
+
+
+def text_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[str]]:
+    path = embedded("cria-text")
+    encode = Encoder(path / "tokenizer.json")
+    tasks = {t: held_out(encode, t, count, seed=SEED) for t in TASKS if t != "copy"}
+    documents: list[Document] = [
+        ((*case.prompt, *case.answer), ()) for found in tasks.values() for case in found[:25]
+    ]
+    yield ["cria-text", *tasks, "KL mean | KL 99 % | same token"]
+    exact: list[Tensor] = []
+    for form in formats:
+        generate = Generator(path, packing=form)
+        shares = [f"{100 * accuracy(generate, found)[0]:.1f} %" for found in tasks.values()]
+        if form is None:
+            exact = [logits_of(generate.model, document, torch.float32) for document in documents]
+            yield ["float32", *shares, "0 | 0 | 100 %"]
+        else:
+            yield [form, *shares, divergence(exact, generate.model, documents).words()]
+
+
+def vision_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[str]]:
+    path = embedded("cria-vision")
+    tested = cases(count, SEED)
+    asked = [(messages_of(case), True) for case in tested]
+    yield ["cria-vision", "descriptions", "questions", "KL mean | KL 99 % | same token"]
+    documents: list[Document] = []
+    exact: list[Tensor] = []
+    for form in formats:
+        answerer = Answerer(path, packing=form)
+        if form is None:
+            for (messages, _), case in list(zip(asked, tested, strict=True))[:50]:
+                prompt = answerer.prompt(messages)
+                ids = (*prompt.token_ids, *answerer.tokenizer.encode(case.answer))
+                documents.append((ids, [image for _, image in prompt.images]))
+        said = answerer(asked)
+        right = [text == case.answer for text, case in zip(said, tested, strict=True)]
+        shares = [f"{100 * sum(part) / len(part):.1f} %" for part in (right[0::2], right[1::2])]
+        if form is None:
+            exact = [logits_of(answerer.model, document, torch.float32) for document in documents]
+            yield ["float32", *shares, "0 | 0 | 100 %"]
+        else:
+            yield [form, *shares, divergence(exact, answerer.model, documents).words()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=200, help="documents of each text task")
+    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--formats", nargs="+", choices=get_args(Format), default=get_args(Format))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    formats = (None, *options.formats)
+    print(f"{options.count} documents of each text task, {options.pictures} pictures; held out")
+    for rows in (text_rows(options.count, formats), vision_rows(options.pictures, formats)):
+        for number, cells in enumerate(rows):
+            print("| " + " | ".join(cells) + " |", flush=True)
+            if number == 0:
+                print("|" + "---|" * " | ".join(cells).count("|") + "---|")
+
+
+if __name__ == "__main__":
+    main()
