@@ -117,6 +117,11 @@ for name, text in config.pop('sources'):
     exec(compile(text, '<' + name + '>', 'exec', dont_inherit=True), module.__dict__)
 module.main(config)
 """
+# asked at import, for sysconfig's first use is not safe in several threads at once
+PACKAGES = list(
+    dict.fromkeys(os.path.realpath(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
+)
+"""Where packages are that Puna could import."""
 HERE = Path(__file__).parent
 SOURCES = {
     "puna.tools.limits": HERE.parent / "limits.py",
@@ -136,13 +141,8 @@ def _library() -> list[str]:
     return [str(base / name) for name in ("bin", "lib", "lib64") if (base / name).exists()]
 
 
-def _packages() -> list[str]:
-    places = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-    return list(dict.fromkeys(os.path.realpath(place) for place in places))
-
-
 def _readable(packages: bool) -> list[str]:
-    return [*_library(), *(_packages() if packages else [])]
+    return [*_library(), *(PACKAGES if packages else [])]
 
 
 def _outside_usr(places: list[str]) -> list[str]:
@@ -270,7 +270,7 @@ def _bubblewrap(limits: Limits, packages: bool, control: int) -> Start:
         control,
         ours + limits.processes,
         scratch="/scratch",
-        packages=_packages() if packages else [],
+        packages=PACKAGES if packages else [],
         become=user if root else None,
         end_others=True,
     )
@@ -299,7 +299,7 @@ def _landlock(limits: Limits, packages: bool, control: int) -> Start:
         control,
         ours + limits.processes,
         scratch=str(scratch),
-        packages=_packages() if packages else [],
+        packages=PACKAGES if packages else [],
         become=user,
         parent=os.getpid(),
         walls=walls,
@@ -319,7 +319,7 @@ def _monty(limits: Limits, packages: bool, control: int) -> Start:
         control,
         None,
         scratch=str(folder),
-        packages=_packages(),
+        packages=PACKAGES,
         language="monty",
         monty=find_monty_binary(),
         memory=limits.memory,
