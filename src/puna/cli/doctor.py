@@ -237,6 +237,25 @@ def _certificates() -> Iterator[Finding]:
         yield Finding("ok", "proxy", way)
 
 
+def _sandboxes() -> Iterator[Finding]:
+    from puna.opening import settings_from
+    from puna.tools.code.ladder import why_not
+    from puna.tools.code.rungs import LADDER
+
+    settings = settings_from({})
+    what, wanted = "code_interpreter", settings.code_sandbox
+    for rung in LADDER:
+        if wanted not in ("auto", rung.name):
+            continue
+        reason = why_not(rung, settings.code_packages)
+        if reason is None:
+            yield Finding("ok", what, rung.label)
+            return
+        yield Finding("note", what, f"not in {rung.name}: {reason}", rung.remedy)
+    advice = "Puna's other parts work; to have it, do one of the above"
+    yield Finding("note", what, "none of its walls holds here, so it is refused", advice)
+
+
 CHECKS: tuple[Check, ...] = (
     _versions,
     _processor,
@@ -247,4 +266,5 @@ CHECKS: tuple[Check, ...] = (
     _hub,
     _port,
     _certificates,
+    _sandboxes,
 )

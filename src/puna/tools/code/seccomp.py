@@ -223,7 +223,7 @@ def known(machine: str | None = None) -> bool:
 
 
 def program(rules: tuple[Rule, ...], machine: str | None = None) -> bytes:
-    """An array of `struct sock_filter`. KeyError if the processor is not `known`."""
+    """An array of `struct sock_filter`. ValueError if the processor is not `known`."""
     machine = machine or platform.machine()
     column = list(ARCHITECTURES).index(machine)
     code = [
