@@ -53,15 +53,12 @@ class Grammars:
         """A constraint for one sequence. Raises `InvalidValue`, which names the parameter and says
         why: what is not supported, what contradicts itself, what is too large."""
         matcher = self._matcher(_source(grammar))
-        constraint = Strict(matcher, self._vocab_size)
-        try:
-            if not matcher.is_error():
-                constraint.mask()  # the first is the slowest, and may find that nothing fits
-                return constraint
-            why = matcher.get_error()
-        except _TooComplex as error:
-            why = str(error)
-        raise self._refusal(grammar, why)
+        if matcher.is_error():
+            raise self._refusal(grammar, matcher.get_error())
+        param = next((schema.param for schema in grammar.schemas.values()), "tools")
+        constraint = Strict(matcher, self._vocab_size, param)
+        constraint.mask()  # the first is the slowest, and may find already that it is too much
+        return constraint
 
     def lazy(self, calls: Grammar, python_tag: int | None) -> Lazy:
         return Lazy(self.compile(calls), self._table(), self._tokenizer, python_tag)
@@ -99,8 +96,9 @@ class Strict:
 
     armed_at = 0
 
-    def __init__(self, matcher: Any, vocab_size: int) -> None:
+    def __init__(self, matcher: Any, vocab_size: int, param: str) -> None:
         self._matcher = matcher
+        self._param = param
         self._bits = torch.zeros(-(-vocab_size // 32), dtype=torch.int32)
         self._known = False
 
@@ -109,14 +107,14 @@ class Strict:
             bits = self._bits
             self._matcher.unsafe_compute_mask_ptr(bits.data_ptr(), bits.numel() * 4)
             if self._matcher.is_error():
-                raise _TooComplex(self._matcher.get_error())
+                raise self._too_complex()
             self._known = True
         return self._bits
 
     def accept(self, token: int) -> None:
         self._known = False
         if not self._matcher.consume_token(token):
-            raise EngineFailed("the answer left its grammar")
+            raise self._too_complex()  # the mask allowed it
 
     def forced(self) -> Ordered[int]:
         return self._matcher.compute_ff_tokens()
@@ -132,6 +130,13 @@ class Strict:
     def restart(self) -> None:
         self._known = False
         self._matcher.reset()
+
+    def _too_complex(self) -> InvalidValue:
+        return InvalidValue(
+            f"{self._param}: the schema became too complex to follow: "
+            f"{_in_one_line(self._matcher.get_error())}: simplify it",
+            param=self._param,
+        )
 
 
 class Lazy:
@@ -233,10 +238,6 @@ class Either:
         return self._left[0].forced() if len(self._left) == 1 else ()
 
 
-class _TooComplex(InvalidValue):
-    """A limit was met while masks were computed."""
-
-
 class _Words:
     """The vocabulary as llguidance asks for it."""
 
@@ -270,12 +271,15 @@ def _options(schema: Schema) -> dict[str, Any]:
 
 
 def _refusal(schema: Schema, why: str) -> InvalidValue:
-    reason = re.sub(r"\s+", " ", why.replace("<non-verbose/>", "")).strip()
-    if len(reason) > 300:
-        reason = f"{reason[:299]}…"
     return InvalidValue(
-        f"{schema.param}: no grammar can be made of this schema: {reason}", param=schema.param
+        f"{schema.param}: no grammar can be made of this schema: {_in_one_line(why)}",
+        param=schema.param,
     )
+
+
+def _in_one_line(why: str) -> str:
+    reason = re.sub(r"\s+", " ", why.replace("<non-verbose/>", "")).strip()
+    return reason if len(reason) <= 300 else f"{reason[:299]}…"
 
 
 def _without_blanks(data: bytes) -> bytes:
