@@ -36,7 +36,6 @@ class Steps:
 
     def show(self, event: ChatEvent) -> None:
         from puna.chat import ToolResult, ToolsChosen, ToolStarted
-        from puna.cli.terminal import printable
 
         match event:
             case ToolsChosen():
@@ -47,16 +46,15 @@ class Steps:
             case ToolStarted():
                 self._started(event.call)
             case ToolResult():
-                _line(printable(_outcome(event)))
+                _line(_outcome(event))
                 self._save(event)
             case _:
                 pass
 
     def _started(self, call: ToolCall) -> None:
-        from puna.cli.terminal import printable
         from puna.cli.tools import describe_call
 
-        shown = printable(describe_call(call.name, call.arguments))
+        shown = describe_call(call.name, call.arguments)
         tool = self.tools.get(call.name)
         if self.approvals is None or tool is None or not self.approvals.will_ask(tool):
             _line(shown)
@@ -91,8 +89,9 @@ def _yes(once: bool) -> bool:
 
 
 def _line(text: str) -> None:
-    """To stderr: stdout holds answers alone."""
+    """To stderr, for stdout holds answers alone; without what would steer a terminal."""
     sys.stdout.flush()
+    text = "".join(each for each in text if each.isprintable())
     if sys.stderr.isatty():
         text = f"\033[2m{text}\033[0m"
     print(f"· {text}", file=sys.stderr, flush=True)

@@ -26,7 +26,8 @@ K1, B = 1.2, 0.75  # BM25's usual constants
 FADING = 0.5
 MESSAGES = 4
 
-_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
+_WORD = re.compile(r"[^\W_]+")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")  # between the words of camelCase
 # fmt: off
 _COMMON = frozenset((
     "a", "an", "and", "are", "at", "be", "by", "can", "do", "for", "from", "get", "give", "has",
@@ -117,7 +118,7 @@ def _text(tool: Tool) -> str:
 
 def _words(text: str) -> Iterable[str]:
     """Words in lower case, names taken apart (`getWeather`, `get_weather`), plurals cut."""
-    for found in _WORD.findall(text):
+    for found in _WORD.findall(_HUMP.sub(" ", text)):
         word = found.lower()
         if word in _COMMON:
             continue
