@@ -107,7 +107,7 @@ def check_calls(reply: Reply, *, parallel: bool = True) -> None:
 
 @settings(
     deadline=None,
-    max_examples=15,
+    max_examples=8,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(some=st.lists(schemas(), min_size=1, max_size=4), seed=st.integers(0, 2**31))
@@ -127,7 +127,7 @@ def test_in_every_batch_each_answer_fits_its_own_schema_or_is_cut_by_the_limit(
 
 @settings(
     deadline=None,
-    max_examples=10,
+    max_examples=6,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(schema=argument_schemas(), seed=st.integers(0, 2**31), parallel=st.booleans())
@@ -165,7 +165,7 @@ def test_required_named_and_single_calls_are_what_was_asked_for(model: LocalMode
 def test_a_call_that_the_limit_cuts_is_no_call(model: LocalModel) -> None:
     asked = [
         ask(model, tools=TOOLS, tool_choice=NamedTool("get_weather"), max_tokens=limit)
-        for limit in (1, 5, 12)
+        for limit in (1, 3, 5)
     ]
     for reply in answers(model, *asked):
         assert (reply.reason, reply.tool_calls) == ("length", ())
