@@ -7,11 +7,14 @@ KERNELS := $(wildcard src/puna/kernels/native/*.h src/puna/kernels/native/*.cpp)
 SOURCES := pyproject.toml constraints.txt setup.py $(KERNELS)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# What a model answers, and not a scripted one; once more with weights in few bits.
+PACKED := tests/e2e/test_local_model.py tests/e2e/test_demo.py
+
 .PHONY: help demo test check unit format clean
 
 help:
 	@echo "make demo     set everything up, run the two lesson programs on the embedded models"
-	@echo "make test     all tests"
+	@echo "make test     all tests, some of them again with quantised weights"
 	@echo "make check    format, lint, types, floors and unit tests: what every change must pass"
 	@echo "make format   put the code in form"
 	@echo "make clean    remove .venv and caches"
@@ -21,6 +24,8 @@ demo: .venv/.demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+	PUNA_QUANTIZE=int8 $(BIN)/python -m pytest $(PACKED)
+	PUNA_QUANTIZE=int4 $(BIN)/python -m pytest $(PACKED)
 
 unit: .venv/.dev
 	$(BIN)/python -m pytest tests/unit

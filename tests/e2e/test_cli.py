@@ -30,6 +30,7 @@ from tests.checkpoints import (
 
 PUNA = str(Path(sys.executable).with_name("puna"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+WEIGHTS = {"int4": "int4", "int8": "int8"}.get(os.environ.get("PUNA_QUANTIZE", ""), "float32")
 SMALL = ("--max-context", "512", "--kv-memory", "64MB")
 
 
@@ -87,7 +88,9 @@ def serving(*arguments: object, **more: str) -> Generator[tuple[subprocess.Popen
 def test_serve_says_what_it_loaded_and_the_lines_to_paste_work(models: Path) -> None:
     tiny, vision = models / "tiny", models / "tiny-vision"
     with serving(tiny, vision, "--alias", "gpt-4o=tiny", *SMALL) as (server, _, said):
-        assert re.search(r"tiny: \d+ kB of weights \(float32, cpu\); .* hold [\d,]+ tokens", said)
+        assert re.search(
+            rf"tiny: \d+ kB of weights \({WEIGHTS}, cpu\); .* hold [\d,]+ tokens", said
+        )
         assert "tiny-vision: " in said
         assert "gpt-4o is answered by tiny" in said
         pasted = re.search(r"OpenAI\(.*\)", said)
@@ -177,6 +180,19 @@ def test_every_format_answers_alike(models: Path, name: str) -> None:
     first = puna("ask", "-m", models / "tiny", *asked)
     assert json.loads(done.stdout) == json.loads(first.stdout), done.stderr
     assert json.loads(done.stdout)["usage"]["completion_tokens"] == 8
+
+
+@pytest.mark.parametrize("form", ["int4", "int8"])
+def test_a_prepared_file_answers_as_the_model_packed_at_load(
+    models: Path, tmp_path: Path, form: str
+) -> None:
+    file = tmp_path / "tiny.puna"
+    made = puna("quantize", models / "tiny", "--to", file, "--format", form)
+    assert made.stdout == f"{file}\n", made.stderr
+    asked = ("Hello", "--json", "--max-tokens", 8, "--temperature", 0, "--max-context", 512)
+    prepared = puna("ask", "-m", file, *asked)
+    packed = puna("ask", "-m", models / "tiny", "--quantize", form, *asked)
+    assert json.loads(prepared.stdout) == json.loads(packed.stdout), prepared.stderr
 
 
 def test_models_are_found_by_name_in_a_folder_of_ones_own(models: Path) -> None:
