@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -251,3 +252,22 @@ async def test_a_server_over_http_that_was_started_again_is_found_again(tmp_path
                 await call(tools, "local_die_now")
             with serving(sys.executable, SERVER, "http", port=int(port)):
                 assert (await call(tools, "local_add", a=1, b=1)).text == "2"
+
+
+def test_ctrl_c_ends_the_server_over_stdio_though_nobody_closed_its_input() -> None:
+    process = subprocess.Popen(
+        [PUNA, "mcp", "serve", "cria-text"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stderr is not None
+        try:
+            while b"serving over stdio" not in process.stderr.readline():
+                assert process.poll() is None
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()

@@ -153,7 +153,24 @@ def _serve(names: list[str], settings: Settings, port: int | None) -> None:
         server = make_server(models, search=search, local_files=port is None)
         if port is None:
             say("serving over stdio: " + ", ".join(models))
+            _leave_at_once_on_ctrl_c()
             server.run("stdio")
         else:
             say(f"serving at http://127.0.0.1:{port}/mcp: {', '.join(models)}")
             server.run("streamable-http", host="127.0.0.1", port=port)
+
+
+def _leave_at_once_on_ctrl_c() -> None:
+    """The thread in which the SDK waits for stdin cannot be ended: Ctrl-C would wait for it."""
+    import os
+    import signal
+    from types import FrameType
+
+    from puna.cli.failures import INTERRUPTED
+    from puna.cli.terminal import say
+
+    def leave(_: int, __: FrameType | None) -> None:
+        say("interrupted")
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, leave)
