@@ -19,6 +19,7 @@ LONGEST = 16  # tokens: what repeats for longer is no surer to go on
 _BITS = 20  # a token id's, in the key of a pair
 _WEIGHT = 2.0  # trials that the experience of others counts for
 _WINDOW = 64.0  # trials after which what was seen counts half
+_FADING = 0.99  # a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,15 @@ class Rates:
             self._count(kind, guessed == token)
             if guessed != token:
                 return
+
+    def fade(self, kind: Kind) -> None:
+        """One more step without a look at `kind`, if none comes: what is seldom tried becomes
+        uncertain again, and so is tried again."""
+        if kind in self._seen:
+            true, tried = self._seen[kind]
+            self._seen[kind] = true * _FADING, tried * _FADING
+        if self._others:
+            self._others.fade(kind)
 
     def _count(self, kind: Kind, came_true: bool) -> None:
         true, tried = self._seen.get(kind, (0.0, 0.0))

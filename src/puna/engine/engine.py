@@ -260,7 +260,8 @@ class Engine:
         """Runs the plan, with what the next tokens are guessed to be where that pays."""
         if self._speculation is None:
             return plan, self._run(plan)
-        drafts = self._speculation.drafts(plan, self.scheduler.spare_rows(plan))
+        spare = self.scheduler.spare_rows(plan)
+        drafts = self._speculation.drafts(plan, spare, self.scheduler.room_for_drafts)
         plan = self.scheduler.with_drafts(plan, drafts)
         start = self._clock()
         results = self._run(plan)

@@ -6,10 +6,12 @@ sees a `Batch`. Beside the model one thread of its own asks the grammars for the
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Generator
 from collections.abc import Sequence as Ordered
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -82,33 +84,20 @@ class Runner:
             done.result()
 
     def _batch(self, plan: Ordered[Work]) -> Batch:
-        token_ids: list[int] = []
-        positions: list[int] = []
-        spans: list[Span] = []
-        logit_rows: list[int] = []
+        parts: list[Part] = []
         for work in plan:
-            sequence, start = work.sequence, len(token_ids)
-            first, end = sequence.computed, sequence.computed + work.rows
-            token_ids.extend(sequence.tokens[first : first + work.count])
-            token_ids.extend(work.drafts)
-            positions.extend(range(first, end))
-            spans.append(
-                Span(
-                    start=start,
-                    length=work.rows,
+            sequence, first = work.sequence, work.sequence.computed
+            known = sequence.tokens[first : first + work.count]
+            parts.append(
+                Part(
+                    token_ids=[*known, *work.drafts],
                     context=first,
-                    pages=self._page_numbers(sequence),
-                    images=self._views(sequence, first, end),
+                    pages=sequence.pages,
+                    images=self._views(sequence, first, first + work.rows),
+                    logits=1 + len(work.drafts) if work.samples else 0,
                 )
             )
-            if work.samples:
-                logit_rows.extend(range(start + work.count - 1, start + work.rows))
-        return Batch(
-            token_ids=self._tensor(token_ids),
-            positions=self._tensor(positions),
-            spans=tuple(spans),
-            logit_rows=self._tensor(logit_rows),
-        )
+        return ragged(parts, self.device)
 
     def _views(self, sequence: Sequence, first: int, end: int) -> tuple[ImageView, ...]:
         views: list[ImageView] = []
@@ -118,12 +107,38 @@ class Runner:
                 views.append(ImageView(keys, values, seen.first, seen.end))
         return tuple(views)
 
-    def _page_numbers(self, sequence: Sequence) -> Tensor:
-        # a copy: the sequence's own array grows, and a view of it must not
-        return torch.frombuffer(sequence.pages, dtype=torch.int64).clone().to(self.device)
 
-    def _tensor(self, numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One sequence's rows of a batch: `token_ids`, after `context` tokens that the cache holds in
+    `pages`. Of its last `logits` rows the logits are wanted."""
+
+    token_ids: Ordered[int]
+    context: int
+    pages: array[int]
+    logits: int
+    images: tuple[ImageView, ...] = ()
+
+
+def ragged(parts: Ordered[Part], device: torch.device) -> Batch:
+    """All rows end to end."""
+    token_ids: list[int] = []
+    positions: list[int] = []
+    spans: list[Span] = []
+    logit_rows: list[int] = []
+    for part in parts:
+        start, length = len(token_ids), len(part.token_ids)
+        token_ids.extend(part.token_ids)
+        positions.extend(range(part.context, part.context + length))
+        # a copy of the pages: the sequence's own array grows, and a view of it must not
+        pages = torch.frombuffer(part.pages, dtype=torch.int64).clone().to(device)
+        spans.append(Span(start, length, part.context, pages, part.images))
+        logit_rows.extend(range(start + length - part.logits, start + length))
+
+    def tensor(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+    return Batch(tensor(token_ids), tensor(positions), tuple(spans), tensor(logit_rows))
 
 
 def _ask(constraints: Ordered[Constraint]) -> None:

@@ -192,12 +192,15 @@ class Scheduler:
         drafted: list[Work] = []
         for work, draft in zip(plan, drafts, strict=True):
             fitting = work.sequence.fitting(draft[:spare]) if work.samples else ()
-            if fitting:
-                room = self._allocate(work.sequence, work.count + len(fitting), preempt=False)
-                fitting = fitting[: room - work.count]
+            fitting = fitting[: self.room_for_drafts(work, len(fitting))]
             spare -= len(fitting)
             drafted.append(replace(work, drafts=fitting) if fitting else work)
         return drafted
+
+    def room_for_drafts(self, work: Work, most: int) -> int:
+        """How many drafts, up to `most`, find a place behind the work's rows in pages that nobody
+        else holds."""
+        return self._allocate(work.sequence, work.count + most, preempt=False) - work.count
 
     def spare_rows(self, plan: Ordered[Work]) -> int:
         return self.max_batch_tokens - sum(work.rows for work in plan)

@@ -17,6 +17,7 @@ out for nothing, and what begins to pay is noticed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,7 +45,7 @@ class Drafter(Protocol):
         ...
 
     def draft(self, wanted: Ordered[tuple[Sequence, int]]) -> list[Ordered[int]]:
-        """So many tokens for each sequence, or fewer."""
+        """So many tokens for each sequence, or fewer; it has pages for them."""
         ...
 
 
@@ -70,14 +71,17 @@ class Speculation:
         """To be called before anything else for it; in any thread, as it reads the whole prompt."""
         self._known[sequence] = _Known(Repetition(sequence.tokens), Rates(self._rates))
 
-    def drafts(self, plan: Ordered[Work], spare: int) -> list[Ordered[int]]:
-        """For each work of the plan a draft, often none; together no more than `spare` tokens."""
+    def drafts(
+        self, plan: Ordered[Work], spare: int, room: Callable[[Work, int], int]
+    ) -> list[Ordered[int]]:
+        """For each work of the plan a draft, often none; together no more than `spare` tokens.
+        `room(work, most)`: how many of `most` drafts have a place in its pages."""
         known = [self._known[work.sequence] for work in plan]
         for work, each in zip(plan, known, strict=True):
             guesses = work.samples and spare > 0
             each.guess = self._guess(work.sequence, each, min(spare, MOST)) if guesses else _NOTHING
         lengths = self._worth(known, sum(work.rows for work in plan), spare)
-        self._compute(plan, known, lengths)
+        self._compute(plan, known, lengths, room)
         return [
             each.guess.tokens[:length] if each.guess.tokens else ()
             for each, length in zip(known, lengths, strict=True)
@@ -100,6 +104,7 @@ class Speculation:
         found = known.repetition.guess(most)
         if self._drafter is None or not self._drafter.can_draft(sequence):
             return found
+        known.rates.fade("model")  # unlike the others it is not judged where it is not asked
         if found.tokens and known.rates.rate(found.kinds[0]) >= known.rates.rate("model"):
             return found
         return Guess(("model",) * most, None)
@@ -138,13 +143,20 @@ class Speculation:
             return 0.0
         return max(depths) * self._drafter.seconds(sum(depth > 0 for depth in depths))
 
-    def _compute(self, plan: Ordered[Work], known: Ordered[_Known], lengths: Ordered[int]) -> None:
+    def _compute(
+        self,
+        plan: Ordered[Work],
+        known: Ordered[_Known],
+        lengths: Ordered[int],
+        room: Callable[[Work, int], int],
+    ) -> None:
         """Has those guesses drafted that are worth it and have no tokens yet."""
         asked: list[tuple[Sequence, int]] = []
         asking: list[_Known] = []
         for work, each, length in zip(plan, known, lengths, strict=True):
             if each.guess.tokens is None:
                 each.guess = _NOTHING
+                length = room(work, length)
                 if length:
                     asked.append((work.sequence, length))
                     asking.append(each)

@@ -62,7 +62,7 @@ class Oracle(Speculation):
         self.chance = random.Random(seed)
         self.answers: dict[int, list[int]] = {}
 
-    def drafts(self, plan: Ordered[Work], spare: int) -> list[Ordered[int]]:
+    def drafts(self, plan: Ordered[Work], spare: int, room: Any) -> list[Ordered[int]]:
         drafts: list[Ordered[int]] = []
         for work in plan:
             coming = self.answers[work.sequence.number][work.sequence.generated :]
