@@ -58,9 +58,10 @@ def open_model(name: str, settings: Settings) -> ChatModel:
         endpoint, _, model = name.partition("#")
         return RemoteModel(endpoint, model or None, api_key=settings.api_key)
     path = locate(name, settings)  # Told before torch is imported, which takes seconds.
+    draft = locate(settings.draft, settings) if settings.draft else None
     from puna.local import LocalModel
 
-    return LocalModel.load(path, settings, name=model_name(name))
+    return LocalModel.load(path, settings, name=model_name(name), draft=draft)
 
 
 def with_tools(

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     page_size: int = Field(default=16, ge=1)
     max_batch_tokens: int = Field(default=512, ge=1, description="rows a step, at most")
     max_sequences: int = Field(default=64, ge=1, description="sequences a step, at most")
+    speculation: Literal["auto", "off"] = Field(
+        default="auto", description="guess tokens ahead where that is faster; no text changes"
+    )
+    draft: str | None = Field(default=None, description="a smaller model that guesses ahead")
 
     # tools
     brave_api_key: str | None = Field(default=None, validation_alias="BRAVE_API_KEY", repr=False)

@@ -13,6 +13,7 @@ import typer
 from puna.cli.options import (
     Asking,
     Device,
+    Draft,
     Dtype,
     MaxContext,
     MaxTokens,
@@ -54,6 +55,7 @@ def chat(
     dtype: Dtype = None,
     quantize: Quantize = None,
     max_context: MaxContext = None,
+    draft: Draft = None,
     tools: Tools = None,
     asking: Asking = None,
     pin: Pin = None,
@@ -75,6 +77,7 @@ def chat(
             "dtype": dtype,
             "quantize": quantize,
             "max_context": max_context,
+            "draft": draft,
             "pinned_tools": pin,
         }
     )

@@ -70,6 +70,22 @@ KvMemory = Annotated[
         show_default="what is free",
     ),
 ]
+Draft = Annotated[
+    str | None,
+    typer.Option(
+        help="A smaller model with the same tokens, which guesses ahead: faster, the same text.",
+        metavar="MODEL",
+        show_default="none",
+    ),
+]
+Speculation = Annotated[
+    str | None,
+    typer.Option(
+        help="Guess tokens ahead where that is faster; no text changes by it.",
+        metavar="auto|off",
+        show_default="auto",
+    ),
+]
 Alias = Annotated[
     list[str] | None,
     typer.Option(help="Let NAME reach MODEL too; may be given again.", metavar="NAME=MODEL"),

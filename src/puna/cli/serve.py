@@ -12,6 +12,7 @@ from puna.cli.options import (
     Alias,
     Asking,
     Device,
+    Draft,
     Dtype,
     KvMemory,
     MaxContext,
@@ -19,6 +20,7 @@ from puna.cli.options import (
     Quantize,
     Record,
     Replay,
+    Speculation,
     Tools,
     aliases,
 )
@@ -54,6 +56,8 @@ def serve(
     dtype: Dtype = None,
     quantize: Quantize = None,
     max_context: MaxContext = None,
+    draft: Draft = None,
+    speculation: Speculation = None,
     kv_memory: KvMemory = None,
     allow_image_urls: Annotated[
         bool | None,
@@ -86,6 +90,8 @@ def serve(
             "dtype": dtype,
             "quantize": quantize,
             "max_context": max_context,
+            "draft": draft,
+            "speculation": speculation,
             "kv_memory": kv_memory,
             "allow_image_urls": allow_image_urls,
             "pinned_tools": pin,

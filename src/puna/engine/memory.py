@@ -56,9 +56,11 @@ def plan_memory(
     max_sequences: int,
     kv_memory: int | None = None,
     max_context: int | None = None,
+    beside_token_bytes: int = 0,
     share: float = SHARE["cpu"],
 ) -> MemoryPlan:
-    """Divides `free_bytes`. `itemsize`: bytes of a number in weights and cache.
+    """Divides `free_bytes`. `itemsize`: bytes of a number in weights and cache;
+    `beside_token_bytes`: what a token takes in another model's cache with the same pages.
 
     `kv_memory` (bytes) and `max_context` (tokens) are the user's wishes: honoured or refused.
     Without them the KV memory is `share` of what is free beside the weights, but no more than one
@@ -82,7 +84,7 @@ def plan_memory(
     longest = min(max_context or config.max_position_embeddings, config.max_position_embeddings)
     shortest = longest if max_context else min(longest, SHORTEST_CONTEXT)
     sizes = footprint(config, kv_element_size=itemsize)
-    page_bytes, image = sizes.token * page_size, sizes.image
+    page_bytes, image = (sizes.token + beside_token_bytes) * page_size, sizes.image
     tile = image // config.vision.max_num_tiles if config.vision else 0
 
     budget = kv_memory

@@ -45,6 +45,7 @@ from puna.llama.shapes import count_parameters
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights import Checkpoint, open_checkpoint
 from puna.local.constraints import Constraints
+from puna.local.drafting import check_draft, speculation_for
 from puna.local.placement import Placement, place
 from puna.settings import Settings
 
@@ -66,9 +67,12 @@ class LocalModel:
         settings: Settings,
         *,
         name: str,
+        draft: Checkpoint | None = None,
         clock: Callable[[], date] = today,
     ) -> None:
         """Loads `checkpoint`, after making sure that it fits. Raises as `load` does."""
+        if draft is not None:
+            check_draft(draft, checkpoint, settings)
         self._settings = settings
         self._clock = clock
         self._config = checkpoint.config
@@ -76,7 +80,7 @@ class LocalModel:
         for setting in checkpoint.generation.not_honoured:
             logger.warning("%s: %s in generation_config.json is not honoured", name, setting)
 
-        self.placement = place(checkpoint, settings)
+        self.placement = place(checkpoint, settings, draft)
         self.memory = memory = self.placement.memory
         self._tokenizer = checkpoint.tokenizer()
         self._image_token = checkpoint.config.image_token_id
@@ -106,19 +110,30 @@ class LocalModel:
                 max_queue=settings.max_queue,
             ),
             device,
+            speculation=speculation_for(settings, self.placement, draft),
         )
         self._engine.start()
 
     @classmethod
     def load(
-        cls, path: str | Path, settings: Settings | None = None, *, name: str | None = None
+        cls,
+        path: str | Path,
+        settings: Settings | None = None,
+        *,
+        name: str | None = None,
+        draft: str | Path | None = None,
     ) -> LocalModel:
-        """The checkpoint at `path` (a folder or one of its files), under `name`.
+        """The checkpoint at `path` (a folder or one of its files), under `name`; the one at `draft`
+        guesses ahead for it.
 
         Raises `CheckpointError`, `ModelTooLarge` (before a weight is read) and `StartupError`.
         """
-        checkpoint = open_checkpoint(path)
-        return cls(checkpoint, settings or Settings(), name=name or Path(path).resolve().stem)
+        return cls(
+            open_checkpoint(path),
+            settings or Settings(),
+            name=name or Path(path).resolve().stem,
+            draft=open_checkpoint(draft) if draft else None,
+        )
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """See `ChatModel.stream`. Raises `InvalidValue`, `InvalidImage`, `ContextTooLong`,

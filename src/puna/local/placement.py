@@ -13,12 +13,22 @@ import torch
 from puna.engine.memory import SHARE, MemoryPlan, free_memory, gigabytes, plan_memory
 from puna.errors import ModelTooLarge, StartupError
 from puna.kernels import native
+from puna.llama.catalog import footprint
 from puna.llama.packing import Packing, packed_bytes
 from puna.llama.weights import Checkpoint
 from puna.settings import Settings
 
 # Below this many bytes in float32 a model is quick in any dtype, and best exact.
 SMALL = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How weights are computed with: `dtype`, or packed; and their cache's dtype."""
+
+    dtype: torch.dtype
+    cache_dtype: torch.dtype
+    packing: Packing | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +42,25 @@ class Placement:
     packing: Packing | None
     weights: str
     memory: MemoryPlan
+    draft: Form | None = None
 
 
-def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
-    """As `settings` say, or for the best. Raises `ModelTooLarge` and `StartupError`."""
+def place(checkpoint: Checkpoint, settings: Settings, draft: Checkpoint | None = None) -> Placement:
+    """As `settings` say, or for the best; beside it a model that drafts, whose pages have the same
+    numbers. Raises `ModelTooLarge` and `StartupError`."""
     device = _device(settings)
     free = free_memory(device)
     dtype = _dtype(checkpoint, settings, device, free)
     packing = _packing(checkpoint, settings, device, dtype)
     cache_dtype = torch.bfloat16 if packing else dtype
 
+    drafting, draft_weights, draft_token = _beside(draft, settings, device, free)
+
     def plan(weight_bytes: int) -> MemoryPlan:
         return plan_memory(
             checkpoint.config,
-            weight_bytes=weight_bytes,
+            weight_bytes=weight_bytes + draft_weights,
+            beside_token_bytes=draft_token,
             itemsize=cache_dtype.itemsize,
             free_bytes=free,
             page_size=settings.page_size,
@@ -66,7 +81,20 @@ def place(checkpoint: Checkpoint, settings: Settings) -> Placement:
             f"{error}; this model would with --quantize int4 ({gigabytes(smaller)} of weights)"
         ) from None
     words = _words(checkpoint, dtype, packing)
-    return Placement(device, dtype, cache_dtype, packing, words, memory)
+    return Placement(device, dtype, cache_dtype, packing, words, memory, drafting)
+
+
+def _beside(
+    draft: Checkpoint | None, settings: Settings, device: str, free: int
+) -> tuple[Form | None, int, int]:
+    """How a drafting model is computed, what its weights take, and what a token of its cache."""
+    if draft is None:
+        return None, 0, 0
+    dtype = _dtype(draft, settings, device, free)
+    packing = _packing(draft, settings, device, dtype)
+    form = Form(dtype, torch.bfloat16 if packing else dtype, packing)
+    token = footprint(draft.config, kv_element_size=form.cache_dtype.itemsize).token
+    return form, _weight_bytes(draft, dtype, packing), token
 
 
 def _device(settings: Settings) -> str:
