@@ -362,7 +362,7 @@ FORGERIES: dict[str, str] = {
     ),
     "a name longer than its frame": "os.write(control, b'F\\0\\0\\0\\4\\xff\\xffab')",
     "an empty file frame": "os.write(control, b'F\\0\\0\\0\\0')",
-    "a flood of notes": "for _ in range(100000): os.write(control, b'N\\0\\0\\0\\5hello')",
+    "a flood of notes": "for _ in range(10**7): os.write(control, b'N\\0\\0\\0\\5hello')",
     "a second ready": "os.write(control, b'R\\0\\0\\0\\0')",
 }
 """What is written to the line to Puna: each must cost the interpreter its life, and Puna nothing."""

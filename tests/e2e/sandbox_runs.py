@@ -125,9 +125,9 @@ async def ways(rung: Rung, them: dict[str, str]) -> dict[str, dict[str, Any]]:
                     break
             found[name] = {"took": took, "left": left, "next": then[-300:], "said": text[-300:]}
             before.close()
-        before = Traces(interpreter)
+        before = Traces(interpreter) if interpreter._child else None
         await interpreter.close()
-        if left := before.close():
+        if before and (left := before.close()):
             found[name]["left"] = left
 
     await asyncio.gather(*(lane() for _ in range(LANES)))

@@ -232,7 +232,6 @@ def test_monty_that_will_not_stop_is_gone(name: str, montys: dict[str, Any]) -> 
         "__import__('os').system('id')",
         "().__class__.__base__.__subclasses__()",
         "open({canary!r}, 'w').write('x')",
-        "eval('1')",
     ],
 )
 async def test_monty_gives_code_nothing_of_the_machine(code: str, outside: Outside) -> None:
@@ -270,7 +269,7 @@ import os
 
 async def main():
     rung = next(rung for rung in LADDER if rung.name == sys.argv[1])
-    interpreter = Interpreter(rung, Limits(), False)
+    interpreter = Interpreter(rung, Limits(seconds=3), False)
     await interpreter.run("1")
     print(*(found.pid for found in below(os.getpid())), flush=True)
     await interpreter.run("while True: pass")

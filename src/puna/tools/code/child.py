@@ -218,22 +218,14 @@ class Child:
             select.select([self._first], [], [], 5)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(1)
-        if self._process.poll() is None:
-            if children := [*below(self._process.pid)]:
-                # its own children first, so that it sees them off: an orphan may wait for ever
-                self._signal(signal.SIGCONT)
-                for found in children:
-                    _kill(found.pid)
-                until = time.monotonic() + 0.5
-                while [*below(self._process.pid)] and time.monotonic() < until:
-                    time.sleep(0.005)
-            while self._process.poll() is None:
-                for found in [*below(self._process.pid)]:
-                    _kill(found.pid)
-                with contextlib.suppress(OSError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(TICK)
+        if not self._rung.name_space:
+            self._kill_group()
+        while self._process.poll() is None:
+            for found in [*below(self._process.pid)]:
+                _kill(found.pid)
+            _kill(self._process.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(TICK)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe:
                 pipe.close()
@@ -244,6 +236,17 @@ class Child:
         if self._folder is not None:
             _remove(self._folder)
             self._folder = None
+
+    def _kill_group(self) -> None:
+        """Kill the child and its own children at one blow, so that none can start another."""
+        others = [*below(self._process.pid)]
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        until = time.monotonic() + 1
+        while any((now := process(one.pid)) and not now.ended for one in others):
+            if time.monotonic() > until:
+                break
+            time.sleep(0.005)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(OSError):

@@ -103,10 +103,8 @@ def move(places: dict[str, str]) -> list[str]:
 
 
 def stream(number: int) -> TextIO:
-    raw = io.FileIO(number, "w", closefd=False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), "utf-8", "backslashreplace", newline="\n", write_through=True
-    )
+    raw: Any = io.FileIO(number, "w", closefd=False)  # no buffer: what is written is out at once
+    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", newline="\n", write_through=True)
 
 
 def read_exactly(number: int, length: int) -> bytes | None:

@@ -28,7 +28,8 @@ and the like have no effect. Left open, besides bubblewrap's list:
 **Monty** (any system, package `pydantic-monty`). A small Python in Rust, without files, network,
 processes and most packages; only some of the language. Left open:
   - its interpreter runs as you, with no wall but itself: a fault in it ends every promise;
-  - outside Linux its limits of memory are its own word.
+  - its limit of memory is its own word;
+  - if Puna is killed during a call, its worker goes on until the call's time is over.
 """
 
 from __future__ import annotations
