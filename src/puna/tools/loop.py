@@ -39,6 +39,7 @@ from puna.chat import (
     Image,
     Message,
     ModelCard,
+    NamedTool,
     TextDelta,
     TokenLogprob,
     ToolCall,
@@ -54,7 +55,7 @@ from puna.loopthread import LoopThread
 from puna.tools.approvals import Approvals
 from puna.tools.arguments import read_arguments
 from puna.tools.selection import Selection
-from puna.tools.sessions import Conversations
+from puna.tools.sessions import Conversations, Transcript
 from puna.tools.tool import STOPPED, Output, Session, Tool, crashed
 
 logger = logging.getLogger("puna.tools")
@@ -119,7 +120,8 @@ class ToolLoop:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """See `ChatModel.stream`: raises what the model raises."""
-        answer = _Answer(request, *self._conversations.recall(request.messages))
+        transcript = await asyncio.to_thread(Transcript, request.messages)
+        answer = _Answer(request, transcript, *self._conversations.recall(transcript))
         chosen = self._choose(answer)
         own = {tool.name: tool for tool in self.tools if tool.name in chosen.offered}
         choice = request.tool_choice
@@ -178,9 +180,11 @@ class ToolLoop:
         ours = [
             tool for tool in self.tools if tool.name not in theirs and self._approvals.can_run(tool)
         ]
-        offered, left_out = self._selection.choose(
-            ours, answer.before, context=self.card.context_length
-        )
+        selection = self._selection
+        if isinstance(request.tool_choice, NamedTool):
+            pinned = selection.pinned | {request.tool_choice.name}
+            selection = replace(selection, pinned=pinned)
+        offered, left_out = selection.choose(ours, answer.before, context=self.card.context_length)
         return ToolsChosen(
             tuple(tool.name for tool in offered), tuple(tool.name for tool in left_out)
         )
@@ -290,16 +294,16 @@ class ToolLoop:
 
     def _remember(self, answer: _Answer) -> None:
         said = message("assistant", answer.text, tool_calls=answer.theirs)
-        visible = (*answer.request.messages, said)
-        self._conversations.remember(visible, tuple(answer.turns), answer.session)
+        self._conversations.remember(answer.transcript, said, tuple(answer.turns), answer.session)
 
     def _broke_off(self, answer: _Answer, *, failed: bool) -> None:
         """Whoever stopped an answer may go on from what it said; who saw it fail asks again."""
         if answer.text and not failed:
-            answer.turns.append(message("assistant", answer.said()))
+            if answer.said():
+                answer.turns.append(message("assistant", answer.said()))
             self._remember(answer)
         elif answer.recalled:
-            self._conversations.give_back(answer.request.messages, answer.session)
+            self._conversations.give_back(answer.transcript, answer.session)
         else:
             self._conversations.discard(answer.session)
 
@@ -316,9 +320,14 @@ class _Answer:
     """One answer while it is made."""
 
     def __init__(
-        self, request: ChatRequest, before: tuple[Message, ...], session: Session | None
+        self,
+        request: ChatRequest,
+        transcript: Transcript,
+        before: tuple[Message, ...],
+        session: Session | None,
     ) -> None:
         self.request = request
+        self.transcript = transcript
         self.before = before
         """What was said before, with the steps that made it."""
         self.recalled = session is not None

@@ -17,7 +17,7 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from puna.chat import Image, Message
@@ -27,6 +27,28 @@ from puna.tools.tool import Session
 logger = logging.getLogger("puna.tools")
 
 CLOSING_SECONDS = 10
+
+
+class Transcript:
+    """The visible messages, each with the digest of all up to it. Pictures make this slow: it is a
+    job for a thread."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = tuple(messages)
+        self._running = hashlib.sha256()
+        self.digests: list[bytes] = []
+        self.last_answer = b""
+        for message in messages:
+            self._running.update(_canonical(message))
+            self.digests.append(self._running.digest())
+            if message.role == "assistant":
+                self.last_answer = self.digests[-1]
+
+    def after(self, said: Message) -> bytes:
+        """The digest when `said` has been added."""
+        running = self._running.copy()
+        running.update(_canonical(said))
+        return running.digest()
 
 
 @dataclass(slots=True)
@@ -49,15 +71,15 @@ class Conversations:
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
-    def recall(self, messages: Iterable[Message]) -> tuple[tuple[Message, ...], Session | None]:
-        """`messages` with all that was done for them, and what the last answer's tools kept.
+    def recall(self, transcript: Transcript) -> tuple[tuple[Message, ...], Session | None]:
+        """The messages with all that was done for them, and what the last answer's tools kept.
 
-        The session is the caller's from now on, to be given back by `remember`.
+        The session is the caller's from now on, to be given back by `remember` or `give_back`.
         """
         whole: list[Message] = []
         last: _Kept | None = None
         with self._lock:
-            for digest, message in _digests(messages):
+            for message, digest in zip(transcript.messages, transcript.digests, strict=True):
                 kept = self._kept.get(digest) if message.role == "assistant" else None
                 if message.role == "assistant":
                     last = kept
@@ -73,17 +95,16 @@ class Conversations:
 
     def remember(
         self,
-        visible: Iterable[Message],
+        transcript: Transcript,
+        said: Message,
         turns: tuple[Message, ...],
-        session: Session | None,
+        session: Session,
     ) -> None:
-        """The last of `visible` was written by way of `turns`. An empty session needs no place."""
-        if session is not None and not session:
-            session = None
-        *_, (digest, last) = _digests(visible)
-        if turns == (last,) and session is None:
+        """To `transcript`, `said` was the answer, by way of `turns`."""
+        if turns == (said,) and not session:
             return
-        kept = _Kept(turns, session)
+        digest = transcript.after(said)
+        kept = _Kept(turns, session if session else None)
         with self._lock:
             gone = [self._kept.pop(digest, None)]
             self._kept[digest] = kept
@@ -94,13 +115,10 @@ class Conversations:
             self._thread.later(0, lambda each=each: self._end(each))
         self._thread.later(self._idle, lambda: self._expire(digest, kept))
 
-    def give_back(self, visible: Iterable[Message], session: Session) -> None:
-        """An answer to `visible` came to nothing: the session is as recallable as it was."""
-        last = None
-        for digest, message in _digests(visible):
-            last = digest if message.role == "assistant" else last
+    def give_back(self, transcript: Transcript, session: Session) -> None:
+        """An answer to it came to nothing: the session is as recallable as it was."""
         with self._lock:
-            kept = self._kept.get(last) if last is not None else None
+            kept = self._kept.get(transcript.last_answer)
             if kept is not None and kept.session is None:
                 kept.session = session
                 return
@@ -151,14 +169,6 @@ class Conversations:
 
 def _sessions(kept: Iterable[_Kept]) -> list[Session]:
     return [each.session for each in kept if each.session is not None]
-
-
-def _digests(messages: Iterable[Message]) -> Iterator[tuple[bytes, Message]]:
-    """Each message with the digest of the transcript up to it, itself included."""
-    running = hashlib.sha256()
-    for message in messages:
-        running.update(_canonical(message))
-        yield running.digest(), message
 
 
 def _canonical(message: Message) -> bytes:

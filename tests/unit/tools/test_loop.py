@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from puna.chat import (
     ChatEvent,
@@ -394,6 +396,13 @@ def test_what_no_text_can_hold_does_not_get_into_one() -> None:
 # --- tool_choice
 
 
+async def test_a_call_that_is_forced_by_name_is_offered_however_many_there_are() -> None:
+    others = [made(f"thing_{i}", lambda _: Output("")) for i in range(5)]
+    looped = Looped("x", tools=(*others, get_weather), selection=Selection(most=1))
+    await looped.events(message("user", "thing 1"), tool_choice=NamedTool("get_weather"))
+    assert "get_weather" in [each.name for each in looped.model.requests[0].tools]
+
+
 async def test_a_forced_call_is_forced_once() -> None:
     looped = Looped([OSLO], "done")
     await looped.events(tool_choice="required")
@@ -694,3 +703,51 @@ async def test_a_loop_in_a_loop_tells_the_steps_of_both() -> None:
     events = [event async for event in loop.stream(request([QUESTION]))]
     results = [event.content for event in events if isinstance(event, ToolResult)]
     assert results == ["i", "Oslo: 3 degrees"]
+
+
+# --- Whatever a model does
+
+
+TURNS = st.lists(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["a", " b ", ""]).map(TextDelta),
+            st.tuples(st.sampled_from(["get_weather", "crash", "book", "nobodys"]), st.text("12"))
+            .map(lambda pair: ToolCall(pair[1], pair[0], '{"city": "Oslo"}')),
+        ),
+        max_size=4,
+    ),
+    min_size=1,
+    max_size=6,
+)  # fmt: skip
+
+
+@given(turns=TURNS, steps=st.integers(1, 4), most=st.integers(1, 3))
+@settings(max_examples=150, deadline=None)
+def test_every_answer_ends_and_every_step_has_its_result(
+    turns: list[Any], steps: int, most: int
+) -> None:
+    tools = (get_weather, made("crash", crash))
+    model = ScriptedModel(*turns)
+    loop = ToolLoop(model, tools, Limits(steps=steps, calls=most))
+    asked = request([QUESTION], tools=(ToolSpec("book"),))
+
+    async def answer() -> list[ChatEvent]:
+        return [event async for event in loop.stream(asked)]
+
+    events = asyncio.run(answer())
+    loop.close()
+    assert [isinstance(event, Finished) for event in events] == [False] * (len(events) - 1) + [True]
+    started = [event.call for event in events if isinstance(event, ToolStarted)]
+    results = [event.call for event in events if isinstance(event, ToolResult)]
+    assert sorted(map(str, started)) == sorted(map(str, results))
+    assert {call.name for call in started} <= {"get_weather", "crash"}
+    handed = [event.name for event in events if isinstance(event, ToolCall)]
+    assert set(handed) <= {"book", "nobodys"}
+    reason = events[-1].reason if isinstance(events[-1], Finished) else None
+    assert reason == ("tool_calls" if handed else "stop")
+    assert len(model.requests) <= steps + 1
+    for each in model.requests:
+        calls = [call.id for turn in each.messages for call in turn.tool_calls]
+        answers = [turn.tool_call_id for turn in each.messages if turn.role == "tool"]
+        assert calls == answers  # every call that the model is shown has its result, in order
