@@ -26,10 +26,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from puna.chat import (
     ChatEvent,
@@ -46,11 +48,12 @@ from puna.chat import (
     ToolChoice,
     ToolResult,
     ToolsChosen,
+    ToolSpec,
     ToolStarted,
     Usage,
     message,
 )
-from puna.errors import ContextTooLong, EngineFailed, ToolFailed
+from puna.errors import ContextTooLong, EngineFailed, InvalidValue, ToolFailed
 from puna.loopthread import LoopThread
 from puna.tools.approvals import Approvals
 from puna.tools.arguments import read_arguments
@@ -106,6 +109,7 @@ class ToolLoop:
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"two tools are called {twice!r}: leave one out")
         self.tools = tuple(tools)
+        self._specs = {tool.name: tool.spec for tool in tools}  # as this model takes them
         self._model = model
         self._limits = limits or Limits()
         self._approvals = approvals or Approvals()
@@ -127,9 +131,8 @@ class ToolLoop:
         choice = request.tool_choice
         try:
             while True:
-                asked = self._next_request(answer, own, choice)
-                turn = _Turn(own, last=asked.last)
-                async with aclosing(self._events(asked.request, answer)) as events:
+                turn = _Turn(own, last=self._is_last(answer))
+                async with aclosing(self._events(answer, turn, choice)) as events:
                     async for event in events:
                         if chosen.left_out:
                             yield chosen
@@ -189,28 +192,33 @@ class ToolLoop:
             tuple(tool.name for tool in offered), tuple(tool.name for tool in left_out)
         )
 
-    def _next_request(self, answer: _Answer, own: dict[str, Tool], choice: ToolChoice) -> _Asked:
-        request, limits = answer.request, self._limits
-        tools = (*request.tools, *(tool.spec for tool in own.values()))
-        enough = (
+    def _is_last(self, answer: _Answer) -> bool:
+        """Whether our tools are not on offer any more."""
+        limits = self._limits
+        last = answer.steps > 0 and (
             answer.steps >= limits.steps
             or answer.seconds >= limits.seconds
             or answer.usage.total_tokens >= limits.tokens
         )
-        last = enough and answer.steps > 0
         if last:
             logger.info("no more tools for this answer, after %d steps", answer.steps)
+        return last
+
+    def _request(self, answer: _Answer, turn: _Turn, choice: ToolChoice) -> ChatRequest:
+        request = answer.request
+        tools = (*request.tools, *(self._specs[name] for name in turn.own))
+        if turn.last:
             tools, choice = (request.tools, "auto") if request.tools else (tools, "none")
         messages = (*answer.before, *answer.turns)
-        asked = replace(request, messages=messages, tools=tools, tool_choice=choice)
-        return _Asked(asked, last)
+        return replace(request, messages=messages, tools=tools, tool_choice=choice)
 
     async def _events(
-        self, request: ChatRequest, answer: _Answer
+        self, answer: _Answer, turn: _Turn, choice: ToolChoice
     ) -> AsyncGenerator[ChatEvent, None]:
-        """The model's events; where the prompt is too long by what tools gave, with less of it."""
+        """The model's events. What it refuses because of us, it is asked again without: results
+        that do not fit its context, a schema that it cannot use."""
         while True:
-            stream = self._model.stream(request)
+            stream = self._model.stream(self._request(answer, turn, choice))
             async with aclosing(stream):
                 try:
                     first = await anext(stream)
@@ -219,12 +227,33 @@ class ToolLoop:
                 except ContextTooLong:
                     if not answer.shorten():
                         raise
-                    request = replace(request, messages=(*answer.before, *answer.turns))
+                    continue
+                except InvalidValue as error:
+                    if not self._mend_spec(error, answer, turn):
+                        raise
                     continue
                 yield first
                 async for event in stream:
                     yield event
                 return
+
+    def _mend_spec(self, error: InvalidValue, answer: _Answer, turn: _Turn) -> bool:
+        """Offer a tool whose schema the model refused with a plainer one from now on (the whole one
+        is checked here in any case), and if that is refused, too, not at all."""
+        number = re.match(r"tools\[(\d+)\]", error.param or "")
+        ours = int(number[1]) - len(answer.request.tools) if number else -1
+        if not 0 <= ours < len(turn.own):
+            return False
+        name = list(turn.own)[ours]
+        plainer = plain(self._specs[name])
+        if plainer != self._specs[name]:
+            logger.info("%s is offered with a plainer schema: %s", name, error.message)
+            self._specs[name] = plainer
+        else:
+            logger.warning("%s is not offered: %s", name, error.message)
+            del self._specs[name]
+            del turn.own[name]
+        return True
 
     async def _run(
         self, calls: Sequence[ToolCall], own: dict[str, Tool], answer: _Answer
@@ -306,14 +335,6 @@ class ToolLoop:
             self._conversations.give_back(answer.transcript, answer.session)
         else:
             self._conversations.discard(answer.session)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the model is asked next; `last`: our tools are not on offer any more."""
-
-    request: ChatRequest
-    last: bool
 
 
 class _Answer:
@@ -461,6 +482,22 @@ def _failing(error: ToolFailed) -> Callable[[], Awaitable[Output]]:
         raise error
 
     return fail
+
+
+def plain(spec: ToolSpec) -> ToolSpec:
+    """With a schema of names, types and descriptions alone."""
+    properties = spec.parameters.get("properties")
+    if not isinstance(properties, dict):
+        return replace(spec, parameters={"type": "object"})
+    kept: dict[str, Any] = {}
+    for name, schema in cast("dict[str, Any]", properties).items():
+        told = cast("dict[str, Any]", schema) if isinstance(schema, dict) else {}
+        kept[name] = {
+            key: told[key] for key in ("type", "description") if isinstance(told.get(key), str)
+        }
+    required = spec.parameters.get("required")
+    needed = [name for name in cast("list[Any]", required) if name in kept] if required else []
+    return replace(spec, parameters={"type": "object", "properties": kept, "required": needed})
 
 
 def fitted(text: str, limit: int) -> str:

@@ -437,6 +437,61 @@ async def test_a_model_that_was_not_made_for_tools_gets_none() -> None:
     assert looped.model.requests[0].tools == ()
 
 
+# --- Schemas that a model cannot use
+
+LOOKAHEAD = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "pattern": "^(?=O).*$", "description": "Where."}},
+    "required": ["city"],
+}
+
+
+def takes_no(word: str) -> Callable[[ChatRequest], Any]:
+    """A model that refuses tools whose schema holds `word`, as one that makes grammars does."""
+
+    def script(asked: ChatRequest) -> Any:
+        for number, spec in enumerate(asked.tools):
+            if word in json.dumps(dict(spec.parameters)):
+                param = f"tools[{number}].function.parameters"
+                return InvalidValue(f"{param}: no grammar can be made of this", param=param)
+        return "done" if asked.messages[-1].role == "tool" or not asked.tools else [OSLO]
+
+    return script
+
+
+async def test_a_schema_that_the_model_refuses_is_offered_plainer_and_still_checked() -> None:
+    strange = Tool("get_weather", "", LOOKAHEAD, get_weather.run, read_only=True)
+    looped = Looped(takes_no("pattern"), tools=(order, strange), approvals=Approvals({}, None))
+    events = await looped.events()
+    assert events[1] == ToolResult(OSLO, "Oslo: 3 degrees")
+    assert looped.model.requests[-1].tools[0].parameters == {
+        "type": "object",
+        "properties": {"city": {"type": "string", "description": "Where."}},
+        "required": ["city"],
+    }
+    refused = len(looped.model.requests)
+    await looped.events()
+    assert len(looped.model.requests) == refused + 2  # it need not be refused again
+    looped.model._scripts = ([call(city="Rome")], "done")  # a city that the pattern excludes
+    looped.model.requests.clear()
+    result = (await looped.events())[1]
+    assert isinstance(result, ToolResult)
+    assert result.is_error
+
+
+async def test_a_tool_that_the_model_refuses_in_any_form_is_left_out() -> None:
+    looped = Looped(takes_no("city"))
+    events = await looped.events()
+    assert isinstance(events[0], TextDelta)
+    assert looped.model.requests[-1].tools == ()
+
+
+async def test_the_clients_own_schema_is_the_clients_to_mend() -> None:
+    looped = Looped(takes_no("wrong"))
+    with pytest.raises(InvalidValue):
+        await looped.events(tools=(ToolSpec("book", "", {"wrong": 1}),))
+
+
 # --- Logprobs
 
 
