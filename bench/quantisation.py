@@ -3,10 +3,10 @@
     python -m bench.quantisation
 
 For each weight format against float32: the share of exact answers on held-out documents and
-pictures, given greedily through Puna's engine; and over the same documents, prompt and right answer
-read in one pass, the Kullback-Leibler divergence KL(float32 || format) of the next token (nats, the
-mean and the 99th percentile of all tokens) and how often both prefer the same token. Packed models
-keep keys and values in bf16, as they do when they serve.
+pictures, given greedily through Puna's engine; and over the right answers to the same documents,
+read in one pass with their prompts, the Kullback-Leibler divergence KL(float32 || format) of the
+next token (nats, the mean and the 99th percentile of the answers' tokens) and how often both prefer
+the same token. Packed models keep keys and values in bf16, as they do when they serve.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ from training.vision.evaluate import Answerer, cases, messages_of
 
 SEED = 20_261_124
 FORMATS: tuple[Packing | None, ...] = (None, *get_args(Format))
-Document = tuple[Sequence[int], Sequence[PreparedImage]]
+
+
+@dataclass(frozen=True)
+class Document:
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+    images: Sequence[PreparedImage] = ()
 
 
 @dataclass
@@ -50,11 +56,13 @@ class Divergence:
 
 
 def logits_of(model: Llama, document: Document, cache_dtype: torch.dtype) -> Tensor:
-    ids, images = document
+    """Of the tokens of the answer, [tokens, vocab_size]."""
+    ids = (*document.prompt, *document.answer)
     pages = torch.arange(-(-len(ids) // PAGE_SIZE))
     cache = KVCache(model.config, len(pages), PAGE_SIZE, cache_dtype)
     with torch.inference_mode():
-        return step(model, cache, [(ids, 0, pages, views(model, ids, images))])[0].double()
+        (logits,) = step(model, cache, [(ids, 0, pages, views(model, ids, document.images))])
+    return logits[len(document.prompt) - 1 : -1].double()
 
 
 def divergence(exact: list[Tensor], model: Llama, documents: list[Document]) -> Divergence:
@@ -72,7 +80,7 @@ def text_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[st
     encode = Encoder(path / "tokenizer.json")
     tasks = {t: held_out(encode, t, count, seed=SEED) for t in TASKS if t != "copy"}
     documents: list[Document] = [
-        ((*case.prompt, *case.answer), ()) for found in tasks.values() for case in found[:25]
+        Document(case.prompt, case.answer) for found in tasks.values() for case in found[:50]
     ]
     yield ["cria-text", *tasks, "KL mean | KL 99 % | same token"]
     exact: list[Tensor] = []
@@ -96,10 +104,14 @@ def vision_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[
     for form in formats:
         answerer = Answerer(path, packing=form)
         if form is None:
-            for (messages, _), case in list(zip(asked, tested, strict=True))[:50]:
+            for (messages, _), case in zip(asked, tested, strict=True):
                 prompt = answerer.prompt(messages)
-                ids = (*prompt.token_ids, *answerer.tokenizer.encode(case.answer))
-                documents.append((ids, [image for _, image in prompt.images]))
+                answer = (
+                    *answerer.tokenizer.encode(case.answer),
+                    answerer.tokenizer.special("<|eot_id|>"),
+                )
+                images = [image for _, image in prompt.images]
+                documents.append(Document(tuple(prompt.token_ids), answer, images))
         said = answerer(asked)
         right = [text == case.answer for text, case in zip(said, tested, strict=True)]
         shares = [f"{100 * sum(part) / len(part):.1f} %" for part in (right[0::2], right[1::2])]
@@ -114,8 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count", type=int, default=200, help="documents of each text task")
-    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--count", type=int, default=100, help="documents of each text task")
+    parser.add_argument("--pictures", type=int, default=60)
     parser.add_argument("--formats", nargs="+", choices=get_args(Format), default=get_args(Format))
     options = parser.parse_args()
     torch.set_num_threads(1)

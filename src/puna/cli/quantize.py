@@ -36,8 +36,8 @@ def quantize(
 ) -> int:
     """Write a model in few bits to one file, which `puna serve FILE` loads in about a second.
 
-    With int4 the head, cross-attention and the vision encoder keep 8 bits. A quantised GGUF is
-    taken over as it is. The file holds the tokenizer and all else that a model needs.
+    With int4 the head, cross-attention and the vision encoder keep more bits. A quantised GGUF
+    is taken over as it is. The file holds the tokenizer and all else that a model needs.
     """
     from puna.cli.terminal import gigabytes, progress_bars, say
     from puna.opening import locate, model_name, settings_from
