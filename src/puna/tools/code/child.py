@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +147,8 @@ class Child:
         try:
             start = rung.prepare(limits, packages, control)
             self._folder = start.folder
+            # also if nobody closes it: then when it is forgotten, or when Puna ends
+            self._forget = weakref.finalize(self, _remove, start.folder) if start.folder else None
             self._process = subprocess.Popen(
                 start.arguments,
                 stdin=subprocess.PIPE,
@@ -233,9 +236,8 @@ class Child:
             os.close(descriptor)
         self._descriptors.clear()
         self._first = self._inner = None
-        if self._folder is not None:
-            _remove(self._folder)
-            self._folder = None
+        if self._forget:
+            self._forget()
 
     def _kill_group(self) -> None:
         """Kill the child and its own children at one blow, so that none can start another."""

@@ -2,9 +2,13 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -271,15 +275,45 @@ def test_doctor_names_the_wall_that_holds() -> None:
     assert (found[-1].state, found[-1].found) == ("ok", HELD[0].label)
 
 
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """An empty folder for temporary files that others may pass, as /tmp."""
+    folder = Path(tempfile.mkdtemp(prefix="puna-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
-async def test_interpreters_leave_no_descriptor_and_no_folder_behind(rung: Rung) -> None:
+async def test_interpreters_leave_no_descriptor_and_no_folder_behind(
+    rung: Rung, passable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def once() -> None:
         python = Interpreter(rung, LIMITS, False)
         await python.run("open('x', 'w').write('x')")
         await python.close()
 
+    monkeypatch.setattr("tempfile.tempdir", str(passable))
     await once()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         await once()
     assert len(os.listdir("/proc/self/fd")) == before
+    assert os.listdir(passable) == []
+
+
+FORGOTTEN = """
+import asyncio, sys, tempfile
+tempfile.tempdir = sys.argv[2]
+from puna.tools.code.interpreter import Interpreter
+from puna.tools.code.rungs import LADDER, Limits
+rung = next(rung for rung in LADDER if rung.name == sys.argv[1])
+kept = Interpreter(rung, Limits(), False)
+asyncio.run(kept.run("open('x', 'w').write('x')"))
+"""
+
+
+def test_one_that_nobody_closes_leaves_nothing_when_puna_ends(rung: Rung, passable: Path) -> None:
+    asked = [sys.executable, "-c", FORGOTTEN, rung.name, str(passable)]
+    subprocess.run(asked, check=True, timeout=60)
+    assert os.listdir(passable) == []
