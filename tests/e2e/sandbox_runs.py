@@ -5,6 +5,7 @@ JSON on standard output. It needs Puna's sources and the standard library alone.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -96,6 +97,16 @@ class Traces:
         return found
 
 
+async def started(interpreter: Interpreter) -> Traces:
+    """The traces of one that runs: a thread left behind may have ended it since."""
+    for _ in range(10):
+        if interpreter._child is not None and interpreter._child.alive:
+            with contextlib.suppress(ValueError, OSError):
+                return Traces(interpreter)
+        await said(interpreter, "1")
+    raise RuntimeError("no interpreter stays alive")
+
+
 NEXT = "import sys; print('next', 2 + 2, file=sys.stderr)"
 
 
@@ -109,9 +120,7 @@ async def ways(rung: Rung, them: dict[str, str]) -> dict[str, dict[str, Any]]:
         interpreter = Interpreter(rung, SHORT, False)
         while waiting:
             name, code = waiting.pop()
-            while interpreter._child is None:
-                await said(interpreter, "1")
-            before = Traces(interpreter)
+            before = await started(interpreter)
             began = time.monotonic()
             text = await said(interpreter, code)
             took = time.monotonic() - began
@@ -125,9 +134,9 @@ async def ways(rung: Rung, them: dict[str, str]) -> dict[str, dict[str, Any]]:
                     break
             found[name] = {"took": took, "left": left, "next": then[-300:], "said": text[-300:]}
             before.close()
-        before = Traces(interpreter) if interpreter._child else None
+        before = await started(interpreter)
         await interpreter.close()
-        if before and (left := before.close()):
+        if left := before.close():
             found[name]["left"] = left
 
     await asyncio.gather(*(lane() for _ in range(LANES)))
