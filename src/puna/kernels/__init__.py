@@ -9,7 +9,15 @@ attention functions ask which row belongs to whom.
 """
 
 from puna.kernels.attention import PagedSpan, cross_attention, paged_attention, store
-from puna.kernels.dense import embedding, linear, rms_norm, swiglu
+from puna.kernels.dense import (
+    embedding,
+    linear,
+    linear_add,
+    norm_linear,
+    norm_swiglu,
+    rms_norm,
+    swiglu,
+)
 from puna.kernels.packed import Format, Packed, assemble, pack, unpack
 from puna.kernels.rotary import rotary_table, rotate
 
@@ -21,6 +29,9 @@ __all__ = [
     "cross_attention",
     "embedding",
     "linear",
+    "linear_add",
+    "norm_linear",
+    "norm_swiglu",
     "pack",
     "paged_attention",
     "rms_norm",

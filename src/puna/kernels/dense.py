@@ -1,9 +1,12 @@
-"""The row-wise functions: projection, norm and gate.
+"""The row-wise functions: projection, norm and gate, and those of them that go together.
 
 They know nothing of sequences: what a row gives does not depend on its neighbours.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +27,38 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Te
     if _halves_are_slow(x):
         return _linear_widened(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+def linear_add(
+    x: Tensor, weight: Tensor | Packed, residual: Tensor, by: Tensor | None = None
+) -> Tensor:
+    """`residual + by * linear(x, weight)`; `by` [1]."""
+    kernels = native.for_tensors(x, residual)
+    if kernels is not None and isinstance(weight, Packed):
+        return packed.linear_add(kernels, x, weight, residual, 1.0 if by is None else float(by))
+    product = linear(x, weight)
+    return residual + (product if by is None else by * product)
+
+
+def norm_linear(
+    x: Tensor, norm: Tensor, eps: float, weights: Sequence[Tensor | Packed]
+) -> tuple[Tensor, ...]:
+    """`linear(rms_norm(x, norm, eps), weight)` for each weight."""
+    kernels = native.for_tensors(x, norm)
+    if kernels is not None and _all_packed(weights):
+        return packed.norm_linear(kernels, x, norm, eps, weights)
+    normed = rms_norm(x, norm, eps)
+    return tuple(linear(normed, weight) for weight in weights)
+
+
+def norm_swiglu(
+    x: Tensor, norm: Tensor, eps: float, gate: Tensor | Packed, up: Tensor | Packed
+) -> Tensor:
+    """`swiglu(linear(y, gate), linear(y, up))` with `y = rms_norm(x, norm, eps)`."""
+    kernels = native.for_tensors(x, norm)
+    if kernels is not None and isinstance(gate, Packed) and isinstance(up, Packed):
+        return packed.norm_swiglu(kernels, x, norm, eps, gate, up)
+    return swiglu(*norm_linear(x, norm, eps, (gate, up)))
 
 
 def embedding(ids: Tensor, weight: Tensor | Packed) -> Tensor:
@@ -71,6 +106,10 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 def swiglu_twin(gate: Tensor, up: Tensor) -> Tensor:
     """The same in plain torch."""
     return F.silu(gate) * up
+
+
+def _all_packed(weights: Sequence[Tensor | Packed]) -> TypeGuard[Sequence[Packed]]:
+    return all(isinstance(weight, Packed) for weight in weights)
 
 
 def _halves_are_slow(x: Tensor) -> bool:

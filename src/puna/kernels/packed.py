@@ -22,7 +22,8 @@ columns, as `linear_twin` shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ctypes import CDLL, c_int, c_long, c_void_p
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -114,20 +115,70 @@ def unpack(packed: Packed) -> Tensor:
 def linear(x: Tensor, weight: Packed) -> Tensor:
     """`x @ weight.T`, fp32 [..., columns] to [..., rows]."""
     kernels = for_tensors(x)
-    if kernels is None or weight.format in ("int6", "int4m"):
-        return linear_twin(x, weight)
+    return _linears(kernels, x, (weight,))[0] if kernels else linear_twin(x, weight)
+
+
+def linear_add(
+    kernels: CDLL, x: Tensor, weight: Packed, residual: Tensor, by: float = 1.0
+) -> Tensor:
+    """`residual + by * linear(x, weight)`, natively."""
+    return _linears(kernels, x, (weight,), residual=residual.contiguous(), by=by)[0]
+
+
+def norm_linear(
+    kernels: CDLL, x: Tensor, norm: Tensor, eps: float, weights: Sequence[Packed]
+) -> tuple[Tensor, ...]:
+    """`linear(rms_norm(x, norm, eps), weight)` for each weight, natively."""
+    return _linears(kernels, x, weights, norm, eps)
+
+
+def norm_swiglu(
+    kernels: CDLL, x: Tensor, norm: Tensor, eps: float, gate: Packed, up: Packed
+) -> Tensor:
+    """`swiglu` of both projections of `rms_norm(x, norm, eps)`, natively."""
     x = x.contiguous()
-    out = x.new_empty(*x.shape[:-1], weight.rows)
-    kernels.puna_linear(
-        CODES[weight.format],
-        weight.data.data_ptr(),
-        weight.rows,
-        weight.columns,
+    out = x.new_empty(*x.shape[:-1], gate.rows)
+    kernels.puna_gated(
+        (c_int * 2)(CODES[gate.format], CODES[up.format]),
+        (c_void_p * 2)(gate.data.data_ptr(), up.data.data_ptr()),
+        gate.rows,
+        gate.columns,
         x.data_ptr(),
-        x.numel() // weight.columns,
+        x.numel() // gate.columns,
+        norm.data_ptr(),
+        eps,
         out.data_ptr(),
     )
     return out
+
+
+def _linears(
+    kernels: CDLL,
+    x: Tensor,
+    weights: Sequence[Packed],
+    norm: Tensor | None = None,
+    eps: float = 0.0,
+    residual: Tensor | None = None,
+    by: float = 1.0,
+) -> tuple[Tensor, ...]:
+    x = x.contiguous()
+    count, columns = len(weights), weights[0].columns
+    outs = tuple(x.new_empty(*x.shape[:-1], weight.rows) for weight in weights)
+    kernels.puna_linear(
+        count,
+        (c_int * count)(*(CODES[weight.format] for weight in weights)),
+        (c_void_p * count)(*(weight.data.data_ptr() for weight in weights)),
+        (c_long * count)(*(weight.rows for weight in weights)),
+        columns,
+        x.data_ptr(),
+        x.numel() // columns,
+        norm.data_ptr() if norm is not None else None,
+        eps,
+        residual.data_ptr() if residual is not None else None,
+        by,
+        (c_void_p * count)(*(out.data_ptr() for out in outs)),
+    )
+    return outs
 
 
 def linear_twin(x: Tensor, weight: Packed) -> Tensor:

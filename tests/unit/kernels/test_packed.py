@@ -127,8 +127,6 @@ def test_linear_is_its_twin(form: Format, shape: tuple[int, int], rows: int) -> 
 @needs_native
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_row_gives_the_same_bits_whoever_else_is_in_the_batch(form: Format) -> None:
-    if form in ("int6", "int4m"):
-        pytest.skip("multiplied by torch for now")
     weight, x = pack(torch.randn(200, 160), form), torch.randn(11, 160)
     together = linear(x, weight)
     for row in range(len(x)):

@@ -21,7 +21,14 @@ from torch import Tensor
 _FOLDER = Path(__file__).parent
 _SIGNATURES: dict[str, tuple[type, ...]] = {
     "puna_threads": (c_int,),
-    "puna_linear": (c_int, c_void_p, c_long, c_long, c_void_p, c_long, c_void_p),
+    "puna_linear": (
+        *(c_int, *(c_void_p,) * 3, c_long, c_void_p, c_long),
+        *(c_void_p, c_float, c_void_p, c_float, c_void_p),
+    ),
+    "puna_gated": (
+        *(c_void_p, c_void_p, c_long, c_long, c_void_p, c_long),
+        *(c_void_p, c_float, c_void_p),
+    ),
     "puna_rows": (c_int, c_void_p, c_long, c_void_p, c_long, c_void_p),
     "puna_rms_norm": (c_void_p, c_void_p, c_float, c_long, c_long, c_void_p),
     "puna_swiglu": (c_void_p, c_void_p, c_long, c_long, c_void_p),

@@ -31,6 +31,12 @@ void store(
     });
 }
 
+std::vector<Weight> weights(int count, const int* formats, const void* const* ws, const long* ns) {
+    std::vector<Weight> all;
+    for (int i = 0; i < count; i++) all.push_back({formats[i], (const uint8_t*)ws[i], ns[i]});
+    return all;
+}
+
 }  // namespace
 
 extern "C" {
@@ -39,9 +45,21 @@ extern "C" {
 // with the threads that it has; they sleep ever after.
 EXPORT void puna_threads(int threads) { pool = new Pool(threads); }
 
-// out [rows, n] = x [rows, k] @ w [n, k].T
-EXPORT void puna_linear(int format, const void* w, long n, long k, const float* x, long rows, float* out) {
-    linear(*pool, format, (const uint8_t*)w, n, k, x, rows, out);
+// outs[i] [rows, ns[i]] = y @ ws[i] [ns[i], k].T for each of `count` weights, where y is x [rows, k], or
+// with `norm` [k] x / sqrt(mean(x^2) + eps) * norm. With `residual`, of one shape with each out, it is
+// residual + by * that.
+EXPORT void puna_linear(
+    int count, const int* formats, const void* const* ws, const long* ns, long k, const float* x, long rows,
+    const float* norm, float eps, const float* residual, float by, float* const* outs) {
+    linear(*pool, weights(count, formats, ws, ns), k, x, rows, norm, eps, residual, by, outs);
+}
+
+// out [rows, n] = silu(y @ ws[0].T) * (y @ ws[1].T) with y as above and both ws [n, k].
+EXPORT void puna_gated(
+    const int* formats, const void* const* ws, long n, long k, const float* x, long rows, const float* norm,
+    float eps, float* out) {
+    const long ns[2] = {n, n};
+    gated(*pool, weights(2, formats, ws, ns), k, x, rows, norm, eps, out);
 }
 
 // out [tokens, k] = rows `ids` of w [n, k], widened.
@@ -55,12 +73,7 @@ EXPORT void puna_rows(int format, const void* w, long k, const int64_t* ids, lon
 EXPORT void puna_rms_norm(const float* x, const float* weight, float eps, long rows, long k, float* out) {
     each_row(*pool, rows, [&](long r) {
         const float* v = x + r * k;
-        Vec squares = splat(0);
-        long c = 0;
-        for (; c + 16 <= k; c += 16) add_product(squares, load(v + c), load(v + c));
-        float sum = total(squares);
-        for (; c < k; c++) sum += v[c] * v[c];
-        const float scale = 1 / std::sqrt(sum / k + eps);
+        const float scale = norm_scale(v, k, eps);
         for (long i = 0; i < k; i++) out[r * k + i] = v[i] * scale * weight[i];
     });
 }
@@ -70,10 +83,7 @@ EXPORT void puna_swiglu(const float* gate, const float* up, long rows, long k, f
     each_row(*pool, rows, [&](long r) {
         const float *g = gate + r * k, *u = up + r * k;
         long c = 0;
-        for (; c + 16 <= k; c += 16) {
-            const Vec v = load(g + c);
-            save(out + r * k + c, v / (splat(1) + exponential(splat(0) - v)) * load(u + c));
-        }
+        for (; c + 16 <= k; c += 16) save(out + r * k + c, silu(load(g + c)) * load(u + c));
         for (; c < k; c++) out[r * k + c] = g[c] / (1 + std::exp(-g[c])) * u[c];
     });
 }

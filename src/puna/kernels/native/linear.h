@@ -1,4 +1,5 @@
-// out = x @ w.T for a packed w. Integer weights meet activations that are quantised on the way in.
+// x @ w.T for packed weights, with what stands before and after it in a transformer: norm, gate and
+// residual. Integer weights meet activations that are quantised on the way in.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -8,12 +9,12 @@
 #include "tiles.h"
 #include "vec.h"
 
-constexpr int TILE = 4;                // activation rows that a tile takes at once
+constexpr long ROWS_A_PASS = 512;      // activation rows that meet a panel while it is in the cache
 constexpr long CHUNK_BYTES = 1 << 16;  // weights that a thread takes at once
 constexpr float SMALLEST = 1e-35f;     // activations below it count as 0: 127 / them is infinite
 
-// Scratch that a calling thread keeps between calls.
-template <class T> static T* scratch(long count) {
+// Memory that a thread keeps between calls, one for each `use`.
+template <class T, int use = 0> static T* scratch(long count) {
     thread_local std::vector<T> memory;
     if ((long)memory.size() < count) memory.resize(count);
     return memory.data();
@@ -27,113 +28,218 @@ template <class Work> static void each_row(Pool& pool, long rows, const Work& wo
     }
 }
 
-// Activations in groups of 32 columns, each with its scale: value = q * scale.
-template <class Q> struct Quantized {
-    const long k, groups;
-    Q* q;
-    float* scale;
-    int32_t* start;
+static inline float norm_scale(const float* v, long k, float eps) {
+    Vec squares = splat(0);
+    long c = 0;
+    for (; c + 16 <= k; c += 16) add_product(squares, load(v + c), load(v + c));
+    float sum = total(squares);
+    for (; c < k; c++) sum += v[c] * v[c];
+    return 1 / std::sqrt(sum / k + eps);
+}
 
-    template <class Start>
-    Quantized(Pool& pool, const float* x, long rows, long columns, const Start& first)
-        : k(blocks(columns) * 32), groups(k / 32) {
-        q = scratch<Q>(rows * k);
-        scale = scratch<float>(rows * groups);
-        start = scratch<int32_t>(rows * groups);
+struct Weight {
+    int format;
+    const uint8_t* data;
+    long n;
+};
+
+// Calls `call` with the panel type of an integer format.
+template <class Call> static void by_format(int format, const Call& call) {
+    switch (format) {
+        case Q8: call((tiles::Q8Panel*)nullptr); break;
+        case Q6: call((tiles::Q6Panel*)nullptr); break;
+        case Q4M: call((tiles::Q4MPanel*)nullptr); break;
+        default: call((tiles::Q4Panel*)nullptr);
+    }
+}
+
+// Activation rows [rows, k] as panels want them, panel by panel: in one that is small, rows follow
+// each other. They are normed first if there is a `norm` [k].
+class Prepared {
+public:
+    const long rows, k, panels = (k + PANEL - 1) / PANEL;
+
+    Prepared(
+        Pool& pool, const float* x, long rows, long k, const float* norm, float eps,
+        const std::vector<Weight>& weights)
+        : rows(rows), k(k) {
+        bool integers = false, wide = false, used[5] = {};
+        for (const Weight& w : weights) {
+            used[w.format] = true;
+            if (w.format == BF16) continue;
+            integers = true;
+            by_format(w.format, [&](auto* panel) { wide |= panel->WIDE; });
+        }
+        if (integers) {
+            q = scratch<int8_t>(rows * panels * PANEL);
+            scale = scratch<float, 1>(rows * panels * GROUPS);
+            if (wide) q16 = scratch<int16_t>(rows * panels * PANEL);
+            start[Q8] = used[Q8] ? scratch<int32_t, Q8>(rows * panels * STARTS) : nullptr;
+            start[Q6] = used[Q6] ? scratch<int32_t, Q6>(rows * panels * STARTS) : nullptr;
+            start[Q4] = used[Q4] ? scratch<int32_t, Q4>(rows * panels * STARTS) : nullptr;
+            start[Q4M] = used[Q4M] ? scratch<int32_t, Q4M>(rows * panels * STARTS) : nullptr;
+        }
+        if (used[BF16]) floats = scratch<float, 2>(rows * panels * PANEL);
         each_row(pool, rows, [&](long r) {
-            for (long g = 0; g < groups; g++) {
-                alignas(64) float v[32] = {};
-                memcpy(v, x + r * columns + g * 32, std::min(32L, columns - g * 32) * 4);
-                Q* to = q + r * k + g * 32;
-                float most = 0, nothing = 0;  // NaN once there is an infinity or a NaN
-                for (int c = 0; c < 32; c++) {
-                    most = std::max(most, std::fabs(v[c]));
-                    nothing += v[c] * 0;
-                }
-                if (most < SMALLEST || nothing != 0) {
-                    memset(to, 0, 32 * sizeof(Q));
-                    scale[r * groups + g] = nothing;
-                } else {
-                    const float inverse = 127 / most;
-                    for (int c = 0; c < 32; c++) to[c] = (Q)(int)std::nearbyint(v[c] * inverse);
-                    scale[r * groups + g] = most / 127;
-                }
-                start[r * groups + g] = first(to);
+            const float* v = x + r * k;
+            if (norm) {
+                float* normed = scratch<float, 3>(k);
+                const float by = norm_scale(v, k, eps);
+                for (long c = 0; c < k; c++) normed[c] = v[c] * by * norm[c];
+                v = normed;
             }
+            if (integers) quantize(v, r);
+            if (floats)
+                for (long c = 0; c < k; c += FLOAT_PANEL) {
+                    float* to = floats + c * rows + r * FLOAT_PANEL;
+                    const long there = std::min((long)FLOAT_PANEL, k - c);
+                    memcpy(to, v + c, there * 4);
+                    if (there < FLOAT_PANEL) memset(to + there, 0, (FLOAT_PANEL - there) * 4);
+                }
         });
     }
-};
 
-template <class Q> struct QuantizedRows {
-    const Q* q[TILE];
-    const float* scale[TILE];
-    const int32_t* start[TILE];
-    QuantizedRows(const Quantized<Q>& a, long first, int m) {
-        for (int i = 0; i < m; i++) {
-            q[i] = a.q + (first + i) * a.k;
-            scale[i] = a.scale + (first + i) * a.groups;
-            start[i] = a.start + (first + i) * a.groups;
+    Activations at(int format, long panel, long row) const {
+        const long place = panel * rows + row;
+        return {q + place * PANEL, q16 + place * PANEL, scale + place * GROUPS, start[format] + place * STARTS};
+    }
+    const float* floats_at(long panel, long row) const { return floats + (panel * rows + row) * FLOAT_PANEL; }
+
+private:
+    void quantize(const float* row, long r) {
+        for (long g = 0; g < blocks(k); g++) {
+            const long place = g / GROUPS * rows + r, i = g % GROUPS;
+            alignas(64) float v[32] = {};
+            memcpy(v, row + g * 32, std::min(32L, k - g * 32) * 4);
+            int8_t* to = q + place * PANEL + i * 32;
+            float most = 0, nothing = 0;  // NaN once there is an infinity or a NaN
+            for (int c = 0; c < 32; c++) {
+                most = std::max(most, std::fabs(v[c]));
+                nothing += v[c] * 0;
+            }
+            const bool numbers = most >= SMALLEST && nothing == 0;
+            const float inverse = numbers ? 127 / most : 0;
+            if (numbers)
+                for (int c = 0; c < 32; c++) to[c] = (int8_t)(int)std::nearbyint(v[c] * inverse);
+            else
+                memset(to, 0, 32);
+            scale[place * GROUPS + i] = numbers ? most / 127 : nothing;
+            if (q16)
+                for (int c = 0; c < 32; c++) q16[place * PANEL + i * 32 + c] = to[c];
+            for (int format : {Q8, Q6, Q4, Q4M})
+                if (start[format])
+                    by_format(format, [&](auto* panel) {
+                        panel->start(to, start[format] + place * STARTS + i * 2);
+                    });
         }
     }
-};
 
-// Calls tile(block row, first activation row, m, to) until all is covered; `to` takes m x 32 floats.
-template <class Tile>
-static void tiled(Pool& pool, int format, long n, long k, long rows, float* out, const Tile& tile) {
-    const long per_chunk = std::max(1L, CHUNK_BYTES / (blocks(k) * block_bytes(format)));
-    const long count = blocks(n);
-    pool.run((count + per_chunk - 1) / per_chunk, [&](long chunk) {
-        alignas(64) float result[TILE][ROWS];
-        float* to[TILE];
-        for (int m = 0; m < TILE; m++) to[m] = result[m];
-        for (long b = chunk * per_chunk; b < std::min(count, (chunk + 1) * per_chunk); b++) {
-            const long width = std::min((long)ROWS, n - b * ROWS);
-            for (long r = 0; r < rows; r += TILE) {
-                const int m = (int)std::min((long)TILE, rows - r);
-                tile(b, r, m, to);
-                for (int i = 0; i < m; i++) memcpy(out + (r + i) * n + b * ROWS, result[i], width * 4);
-            }
-        }
-    });
-}
+    int8_t* q = nullptr;
+    int16_t* q16 = nullptr;
+    float *scale = nullptr, *floats = nullptr;
+    int32_t* start[5] = {};
+};
 
 #define BY_ROWS(m, CALL)                                \
     switch (m) {                                        \
         case 1: { constexpr int M = 1; CALL; break; }   \
         case 2: { constexpr int M = 2; CALL; break; }   \
         case 3: { constexpr int M = 3; CALL; break; }   \
-        default: { constexpr int M = 4; CALL; }         \
+        case 4: { constexpr int M = 4; CALL; break; }   \
+        case 5: { constexpr int M = 5; CALL; break; }   \
+        default: { constexpr int M = 6; CALL; }         \
     }
+static_assert(tiles::TOGETHER == 6, "what BY_ROWS knows");
+static inline int together(long rows) { return (int)std::min((long)tiles::TOGETHER, rows); }
 
-static void linear(
-    Pool& pool, int format, const uint8_t* w, long n, long k, const float* x, long rows, float* out) {
-    const long groups = blocks(k), row_bytes = groups * block_bytes(format);
-    if (format == Q4) {
-        Quantized<tiles::Q4Value> a(pool, x, rows, k, tiles::q4_start);
-        tiled(pool, format, n, k, rows, out, [&](long b, long r, int m, float* const* to) {
-            QuantizedRows<tiles::Q4Value> at(a, r, m);
-            BY_ROWS(m, tiles::q4<M>(w + b * row_bytes, groups, at.q, at.scale, at.start, to))
-        });
-    } else if (format == Q8) {
-        Quantized<tiles::Q8Value> a(pool, x, rows, k, tiles::q8_start);
-        tiled(pool, format, n, k, rows, out, [&](long b, long r, int m, float* const* to) {
-            QuantizedRows<tiles::Q8Value> at(a, r, m);
-            BY_ROWS(m, tiles::q8<M>(w + b * row_bytes, groups, at.q, at.scale, at.start, to))
-        });
-    } else {
-        const long width = groups * 32;
-        if (width != k) {
-            float* padded = scratch<float>(rows * width);
-            for (long r = 0; r < rows; r++) {
-                memcpy(padded + r * width, x + r * k, k * 4);
-                memset(padded + r * width + k, 0, (width - k) * 4);
-            }
-            x = padded;
+// sums [count][32] = block row b of w times activation rows first..first+count-1.
+static void block_times_rows(
+    const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
+    memset(sums, 0, count * ROWS * 4);
+    const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
+    if (w.format == BF16) {
+        tiles::BF16Panel panel;
+        for (long p = 0; p * FLOAT_PANEL < a.k; p++) {
+            const int columns = (int)std::min((long)FLOAT_PANEL, blocks(a.k) * COLS - p * FLOAT_PANEL);
+            panel.open(data + p * FLOAT_PANEL * 64, columns);
+            for (long r = 0; r < count; r += tiles::TOGETHER)
+                BY_ROWS(together(count - r), panel.template multiply<M>(columns, a.floats_at(p, first + r), sums + r * ROWS))
         }
-        tiled(pool, format, n, k, rows, out, [&](long b, long r, int m, float* const* to) {
-            const float* at[TILE];
-            for (int i = 0; i < m; i++) at[i] = x + (r + i) * width;
-            BY_ROWS(m, tiles::bf16<M>((const uint16_t*)(w + b * row_bytes), groups, at, to))
-        });
+        return;
     }
+    by_format(w.format, [&](auto* type) {
+        typename std::remove_pointer<decltype(type)>::type panel;
+        const long bytes = PANEL / block_columns(w.format) * block_bytes(w.format);
+        for (long p = 0; p < a.panels; p++) {
+            const int groups = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
+            panel.open(data + p * bytes, groups);
+            for (long r = 0; r < count; r += tiles::TOGETHER)
+                BY_ROWS(
+                    together(count - r),
+                    panel.template multiply<M>(groups, a.at(w.format, p, first + r), sums + r * ROWS))
+        }
+    });
+}
+
+// Calls work(block row) for each of `count`, in chunks of CHUNK_BYTES that the threads take.
+template <class Work> static void each_block(Pool& pool, long count, long bytes, const Work& work) {
+    const long together = std::max(1L, CHUNK_BYTES / bytes);
+    pool.run((count + together - 1) / together, [&](long chunk) {
+        for (long b = chunk * together; b < std::min(count, (chunk + 1) * together); b++) work(b);
+    });
+}
+
+// outs[i] = normed x @ weights[i].T; or residual + by * that, where there is one, all of one shape.
+static void linear(
+    Pool& pool, const std::vector<Weight>& weights, long k, const float* x, long rows, const float* norm,
+    float eps, const float* residual, float by, float* const* outs) {
+    const Prepared a(pool, x, rows, k, norm, eps, weights);
+    long all = 0, most = 0;
+    for (const Weight& w : weights) {
+        all += blocks(w.n);
+        most = std::max(most, row_bytes(w.format, k));
+    }
+    each_block(pool, all, most, [&](long b) {
+        int i = 0;
+        for (; b >= blocks(weights[i].n); i++) b -= blocks(weights[i].n);
+        const long n = weights[i].n, width = std::min((long)ROWS, n - b * ROWS);
+        for (long first = 0; first < rows; first += ROWS_A_PASS) {
+            const long some = std::min(ROWS_A_PASS, rows - first);
+            float* sums = scratch<float, 4>(some * ROWS);
+            block_times_rows(weights[i], b, a, first, some, sums);
+            for (long r = 0; r < some; r++) {
+                const long at = (first + r) * n + b * ROWS;
+                if (residual)
+                    for (long c = 0; c < width; c++)
+                        outs[i][at + c] = residual[at + c] + by * sums[r * ROWS + c];
+                else
+                    memcpy(outs[i] + at, sums + r * ROWS, width * 4);
+            }
+        }
+    });
+}
+
+static inline Vec silu(const Vec& x) { return x / (splat(1) + exponential(splat(0) - x)); }
+
+// out = silu(normed x @ gate.T) * (normed x @ up.T)
+static void gated(
+    Pool& pool, const std::vector<Weight>& gate_and_up, long k, const float* x, long rows,
+    const float* norm, float eps, float* out) {
+    const Prepared a(pool, x, rows, k, norm, eps, gate_and_up);
+    const long n = gate_and_up[0].n;
+    const long bytes = row_bytes(gate_and_up[0].format, k) + row_bytes(gate_and_up[1].format, k);
+    each_block(pool, blocks(n), bytes, [&](long b) {
+        const long width = std::min((long)ROWS, n - b * ROWS);
+        for (long first = 0; first < rows; first += ROWS_A_PASS) {
+            const long some = std::min(ROWS_A_PASS, rows - first);
+            float *gate = scratch<float, 4>(some * ROWS), *up = scratch<float, 5>(some * ROWS);
+            block_times_rows(gate_and_up[0], b, a, first, some, gate);
+            block_times_rows(gate_and_up[1], b, a, first, some, up);
+            for (long r = 0; r < some; r++) {
+                for (long c = r * ROWS; c < (r + 1) * ROWS; c += 16)
+                    save(gate + c, silu(load(gate + c)) * load(up + c));
+                memcpy(out + (first + r) * n + b * ROWS, gate + r * ROWS, width * 4);
+            }
+        }
+    });
 }

@@ -1,7 +1,9 @@
-// Dot products of one block row (32 output rows) with M activation rows, for AVX-512 with VNNI.
+// Weights times activations for AVX-512 with VNNI. Weights are widened on their way into the product,
+// for so many rows at once that it costs little.
 //
-// Each function adds up every (row, activation) pair in the same order whatever M is, so a result
-// does not depend on what else is in the batch.
+// Each function adds up every (output, activation) pair in the same order whatever M is, so a result
+// does not depend on what else is in the batch. Weights are unsigned: the accumulator starts at minus
+// their offset times the sum of the activations.
 #pragma once
 #include <immintrin.h>
 
@@ -9,94 +11,138 @@
 
 namespace tiles {
 
-using Q4Value = int8_t;
-using Q8Value = int8_t;
+constexpr int TOGETHER = 6;
 
-static inline int32_t sum_of(const int8_t* q) {
+static inline int32_t sum_of(const int8_t* q, int count) {
     int sum = 0;
-    for (int c = 0; c < COLS; c++) sum += q[c];
+    for (int c = 0; c < count; c++) sum += q[c];
     return sum;
 }
-static inline int32_t q4_start(const int8_t* q) { return -8 * sum_of(q); }
-static inline int32_t q8_start(const int8_t* q) { return -128 * sum_of(q); }
-
 static inline __m512i four(const int8_t* q) {
     int32_t a;
     memcpy(&a, q, 4);
     return _mm512_set1_epi32(a);
 }
-static inline __m512 scales(const uint8_t* block, int half) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(block + half * 32)));
+static inline __m512 halves_at(const uint8_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
 }
+static inline __m128i sixteen_at(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 
-// `start` is what every lane begins with: it takes back the offset of the unsigned weights.
-template <int M, bool FOUR_BITS> static inline void quantized(
-    const uint8_t* block, long groups, const int8_t* const* q, const float* const* scale,
-    const int32_t* const* start, float* const* out) {
-    const __m512i low = _mm512_set1_epi8(15);
-    __m512 sum[M][2];
-    for (int m = 0; m < M; m++) sum[m][0] = sum[m][1] = _mm512_setzero_ps();
-    for (long g = 0; g < groups; g++, block += FOUR_BITS ? 576 : 1088) {
-        __m512i acc[M][2];
-        for (int m = 0; m < M; m++) acc[m][0] = acc[m][1] = _mm512_set1_epi32(start[m][g]);
-        const uint8_t* w = block + 64;
-        for (int p = 0; p < (FOUR_BITS ? 4 : 8); p++, w += 128) {
-            for (int h = 0; h < 2; h++) {
-                const __m512i both = _mm512_loadu_si512(w + h * 64);
-                if (FOUR_BITS) {
-                    const __m512i lo = _mm512_and_si512(both, low);
-                    const __m512i hi = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+template <int format> struct Integers {
+    static constexpr bool WIDE = false;
+    static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
+    const uint8_t* block;
+
+    static void start(const int8_t* q, int32_t* to) {
+        constexpr int offset = format == Q8 ? -128 : format == Q4 ? -8 : -32;
+        if (format == Q6) {
+            to[0] = offset * sum_of(q, 16);
+            to[1] = offset * sum_of(q + 16, 16);
+        } else {
+            to[0] = (format == Q4M ? 1 : offset) * sum_of(q, 32);
+        }
+    }
+    void open(const uint8_t* at, int) { block = at; }
+
+    // 16 rows (the `half` of the block) of the 4 columns t of a group
+    static __m512i values(const uint8_t* at, int t, int half) {
+        if (format == Q8) return _mm512_loadu_si512(at + 64 + t * 128 + half * 64);
+        const __m512i both = _mm512_loadu_si512(at + 64 + t / 2 * 128 + half * 64);
+        const __m512i low = _mm512_set1_epi8(15), top = _mm512_set1_epi8(48);
+        const __m512i nibble = _mm512_and_si512(t % 2 ? _mm512_srli_epi16(both, 4) : both, low);
+        if (format != Q6) return nibble;
+        const __m512i high = _mm512_loadu_si512(at + 576 + t / 4 * 128 + half * 64);
+        const __m512i above = t % 4 == 0 ? _mm512_slli_epi16(high, 4) : t % 4 == 1 ? _mm512_slli_epi16(high, 2)
+                            : t % 4 == 2 ? high : _mm512_srli_epi16(high, 2);
+        return _mm512_or_si512(nibble, _mm512_and_si512(above, top));
+    }
+
+    template <int M> void multiply(int groups, const Activations& a, float* sums) const {
+        __m512 sum[M][2];
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) sum[m][i] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
+        for (int g = 0; g < groups; g++) {
+            const long wide = format == Q6 ? 64 + g * 832 : 128 + g * 576;  // of the formats of 256
+            const uint8_t* at = block + (format == Q8 ? g * 1088 : format == Q4 ? g * 576 : wide);
+            const uint8_t* scales = block_columns(format) == COLS ? at : block;
+            __m512i dot[M][2];
+#pragma GCC unroll 2
+            for (int h = 0; h < HALVES; h++) {
+                __m512i acc[M][2];
+                for (int m = 0; m < M; m++)
+                    for (int i = 0; i < 2; i++)
+                        acc[m][i] = format == Q4M ? _mm512_setzero_si512()
+                                                  : _mm512_set1_epi32(a.start[m * STARTS + g * 2 + h]);
+#pragma GCC unroll 8
+                for (int c = 0; c < 8 / HALVES; c++) {
+                    const int t = h * 4 + c;
+                    const __m512i w[2] = {values(at, t, 0), values(at, t, 1)};
                     for (int m = 0; m < M; m++) {
-                        acc[m][h] = _mm512_dpbusd_epi32(acc[m][h], lo, four(q[m] + g * 32 + p * 8));
-                        acc[m][h] = _mm512_dpbusd_epi32(acc[m][h], hi, four(q[m] + g * 32 + p * 8 + 4));
+                        const __m512i v = four(a.q + m * PANEL + g * 32 + t * 4);
+                        for (int i = 0; i < 2; i++) acc[m][i] = _mm512_dpbusd_epi32(acc[m][i], w[i], v);
                     }
-                } else {
-                    for (int m = 0; m < M; m++)
-                        acc[m][h] = _mm512_dpbusd_epi32(acc[m][h], both, four(q[m] + g * 32 + p * 4));
+                }
+                for (int i = 0; i < 2; i++) {
+                    const __m512i own = format == Q6 ? _mm512_cvtepi8_epi32(sixteen_at(at + h * 32 + i * 16))
+                                                     : _mm512_cvtepu8_epi32(sixteen_at(at + i * 16));
+                    for (int m = 0; m < M; m++) {
+                        const __m512i now = format == Q6 || format == Q4M
+                            ? _mm512_mullo_epi32(acc[m][i], own) : acc[m][i];
+                        dot[m][i] = h ? _mm512_add_epi32(dot[m][i], now) : now;
+                    }
+                }
+            }
+            for (int i = 0; i < 2; i++) {
+                const __m512 ws = halves_at(scales + i * 32);
+                const __m512 least = format == Q4M
+                    ? _mm512_mul_ps(
+                        halves_at(block + 64 + i * 32),
+                        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sixteen_at(at + 32 + i * 16))))
+                    : _mm512_setzero_ps();
+                for (int m = 0; m < M; m++) {
+                    const float as = a.scale[m * GROUPS + g];
+                    const __m512 by = _mm512_mul_ps(ws, _mm512_set1_ps(as));
+                    sum[m][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][i]), by, sum[m][i]);
+                    if (format == Q4M) {
+                        const __m512 total = _mm512_set1_ps((float)a.start[m * STARTS + g * 2] * as);
+                        sum[m][i] = _mm512_fnmadd_ps(least, total, sum[m][i]);
+                    }
                 }
             }
         }
-        for (int h = 0; h < 2; h++) {
-            const __m512 ws = scales(block, h);
-            for (int m = 0; m < M; m++) {
-                const __m512 both = _mm512_mul_ps(ws, _mm512_set1_ps(scale[m][g]));
-                sum[m][h] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[m][h]), both, sum[m][h]);
-            }
-        }
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + m * ROWS + i * 16, sum[m][i]);
     }
-    for (int m = 0; m < M; m++)
-        for (int h = 0; h < 2; h++) _mm512_storeu_ps(out[m] + h * 16, sum[m][h]);
-}
+};
+using Q8Panel = Integers<Q8>;
+using Q6Panel = Integers<Q6>;
+using Q4Panel = Integers<Q4>;
+using Q4MPanel = Integers<Q4M>;
 
-template <int M> static inline void q4(
-    const uint8_t* block, long groups, const int8_t* const* q, const float* const* scale,
-    const int32_t* const* start, float* const* out) {
-    quantized<M, true>(block, groups, q, scale, start, out);
-}
-template <int M> static inline void q8(
-    const uint8_t* block, long groups, const int8_t* const* q, const float* const* scale,
-    const int32_t* const* start, float* const* out) {
-    quantized<M, false>(block, groups, q, scale, start, out);
-}
+struct BF16Panel {
+    const uint8_t* block;
 
-template <int M> static inline void bf16(
-    const uint16_t* block, long groups, const float* const* x, float* const* out) {
-    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    __m512 even[M][2], odd[M][2];
-    for (int m = 0; m < M; m++)
-        for (int h = 0; h < 2; h++) even[m][h] = odd[m][h] = _mm512_setzero_ps();
-    for (long c = 0; c < groups * 16; c++, block += 64)
-        for (int h = 0; h < 2; h++) {
-            const __m512i both = _mm512_loadu_si512(block + h * 32);
-            const __m512 w0 = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-            const __m512 w1 = _mm512_castsi512_ps(_mm512_and_si512(both, high));
-            for (int m = 0; m < M; m++) {
-                even[m][h] = _mm512_fmadd_ps(w0, _mm512_set1_ps(x[m][2 * c]), even[m][h]);
-                odd[m][h] = _mm512_fmadd_ps(w1, _mm512_set1_ps(x[m][2 * c + 1]), odd[m][h]);
+    void open(const uint8_t* at, int) { block = at; }
+    template <int M> void multiply(int columns, const float* x, float* sums) const {
+        const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+        const uint8_t* at = block;
+        __m512 sum[M][2];
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) sum[m][i] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
+        for (int c = 0; c < columns; c += 2, at += 128)
+            for (int i = 0; i < 2; i++) {
+                const __m512i both = _mm512_loadu_si512(at + i * 64);
+                const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+                const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(both, high));
+                for (int m = 0; m < M; m++) {
+                    const float* v = x + m * FLOAT_PANEL + c;
+                    sum[m][i] = _mm512_fmadd_ps(even, _mm512_set1_ps(v[0]), sum[m][i]);
+                    sum[m][i] = _mm512_fmadd_ps(odd, _mm512_set1_ps(v[1]), sum[m][i]);
+                }
             }
-        }
-    for (int m = 0; m < M; m++)
-        for (int h = 0; h < 2; h++) _mm512_storeu_ps(out[m] + h * 16, _mm512_add_ps(even[m][h], odd[m][h]));
-}
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + m * ROWS + i * 16, sum[m][i]);
+    }
+};
 
 }  // namespace tiles
