@@ -1,5 +1,5 @@
 // Lets tiles_avx512.h compile and run on a processor that has AVX2 alone: SIMDe computes each
-// intrinsic, but for two that it lacks.
+// intrinsic, but for some that it lacks.
 #pragma once
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
@@ -23,6 +23,16 @@ static inline __m512 converted(__m512i i) {
     memcpy(half, &i, 64);
     return joined(_mm256_cvtepi32_ps(half[0]), _mm256_cvtepi32_ps(half[1]));
 }
+static inline __m512i both_halves(__m256i low, __m256i high) {
+    __m512i both;
+    memcpy((char*)&both, &low, 32);
+    memcpy((char*)&both + 32, &high, 32);
+    return both;
+}
+#define _mm512_cvtepu8_epi32(b) \
+    both_halves(_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))
+#define _mm512_cvtepi8_epi32(b) \
+    both_halves(_mm256_cvtepi8_epi32(b), _mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))
 #define _mm512_cvtph_ps widened_halves
 #define _mm512_cvtepi32_ps converted
 

@@ -36,39 +36,78 @@ struct Weight {
     std::vector<float> values;
 };
 
+constexpr uint16_t HALVES[] = {0x3c00, 0x3800, 0xb400, 0x0001, 0x2e66, 0x0000};
+constexpr float SCALES[] = {1.0f, 0.5f, -0.25f, 5.9604645e-8f, 0.099975586f, 0.0f};
+
+// Puts `value` (0..15) where formats.h says that nibble (r, c) of 32 columns lies.
+void put_nibble(uint8_t* nibbles, long r, long c, int value) {
+    nibbles[c / 8 * 128 + r * 4 + c % 4] |= (uint8_t)(value << (c % 8 < 4 ? 0 : 4));
+}
+
 Weight random_weight(int format, long n, long k) {
-    static const uint16_t HALVES[] = {0x3c00, 0x3800, 0xb400, 0x0001, 0x2e66, 0x0000};
-    static const float SCALES[] = {1.0f, 0.5f, -0.25f, 5.9604645e-8f, 0.099975586f, 0.0f};
-    const long across = (k + 31) / 32, down = (n + 31) / 32;
-    const long size = format == BF16 ? 2048 : format == Q8 ? 1088 : 576;
+    const long wide = format == Q6 || format == Q4M ? 256 : 32;
+    const long size = format == BF16 ? 2048 : format == Q8 ? 1088 : format == Q4 ? 576
+                    : format == Q6 ? 6720 : 4736;
+    const long across = (k + wide - 1) / wide, down = (n + 31) / 32;
     Weight w{std::vector<uint8_t>(down * across * size), std::vector<float>(n * k)};
     for (long row = 0; row < down * 32; row++)
-        for (long group = 0; group < across; group++) {
-            uint8_t* block = w.bytes.data() + (row / 32 * across + group) * size;
-            const long r = row % 32, choice = between(0, 5);
-            if (format != BF16) memcpy(block + 2 * r, &HALVES[choice], 2);
-            for (long c = 0; c < 32; c++) {
-                const bool padding = row >= n || group * 32 + c >= k;
+        for (long first = 0; first < across * wide; first += 32) {
+            uint8_t* block = w.bytes.data() + (row / 32 * across + first / wide) * size;
+            const long r = row % 32, choice = between(0, 4), least_choice = between(0, 4);
+            const float scale = SCALES[choice];
+            if (format != BF16 && first % wide == 0) {
+                memcpy(block + 2 * r, &HALVES[choice], 2);
+                if (format == Q4M) memcpy(block + 64 + 2 * r, &HALVES[least_choice], 2);
+            }
+            uint8_t* group = block + (format == Q6 ? 64 + first % 256 / 32 * 832 : 128 + first % 256 / 32 * 576);
+            float own[2] = {}, least = 0;  // what a group of a wide format has of its own
+            if (wide == 256) {
+                own[0] = own[1] = half_to_float(*(const uint16_t*)(block + 2 * r));
+                if (format == Q4M) least = half_to_float(*(const uint16_t*)(block + 64 + 2 * r));
+                const int first_scale = (int)between(format == Q6 ? -128 : 0, format == Q6 ? 127 : 255);
+                const int second = (int)between(-128, 127), lowest = (int)between(0, 255);
+                group[r] = (uint8_t)first_scale;
+                group[32 + r] = (uint8_t)(format == Q6 ? second : lowest);
+                own[0] *= (float)first_scale;
+                own[1] *= (float)second;
+                least *= (float)lowest;
+            }
+            for (long i = 0; i < 32; i++) {
+                const bool padding = row >= n || first + i >= k;
                 float value = 0;
                 if (format == BF16) {
                     const long some = 0x3e00 + between(0, 0x1ff) + (between(0, 1) << 15);
                     const uint16_t bits = padding ? 0 : (uint16_t)some;
-                    const uint32_t wide = (uint32_t)bits << 16;
-                    memcpy(&value, &wide, 4);
-                    memcpy(block + c / 2 * 128 + r * 4 + c % 2 * 2, &bits, 2);
+                    const uint32_t wider = (uint32_t)bits << 16;
+                    memcpy(&value, &wider, 4);
+                    memcpy(block + i / 2 * 128 + r * 4 + i % 2 * 2, &bits, 2);
                 } else if (format == Q8) {
                     const int q = padding ? 0 : (int)between(-127, 127);
-                    block[64 + c / 4 * 128 + r * 4 + c % 4] = (uint8_t)(q + 128);
-                    value = SCALES[choice] * q;
-                } else {
+                    block[64 + i / 4 * 128 + r * 4 + i % 4] = (uint8_t)(q + 128);
+                    value = scale * q;
+                } else if (format == Q4) {
                     const int q = padding ? 0 : (int)between(-8, 7);
-                    block[64 + c / 8 * 128 + r * 4 + c % 4] |= (uint8_t)((q + 8) << (c % 8 < 4 ? 0 : 4));
-                    value = SCALES[choice] * q;
+                    put_nibble(block + 64, r, i, q + 8);
+                    value = scale * q;
+                } else if (format == Q6) {
+                    const int q = padding ? 0 : (int)between(-32, 31);
+                    put_nibble(group + 64, r, i, (q + 32) & 15);
+                    group[576 + i / 16 * 128 + r * 4 + i % 4] |= (uint8_t)((q + 32) >> 4 << (i % 16 / 4 * 2));
+                    value = own[i / 16] * q;
+                } else {
+                    const int q = (int)between(0, 15);
+                    put_nibble(group + 64, r, i, q);
+                    value = own[0] * q - least;
                 }
-                if (!padding) w.values[row * k + group * 32 + c] = value;
+                if (!padding) w.values[row * k + first + i] = value;
             }
         }
     return w;
+}
+
+// One weight through the kernel of many.
+void one_linear(int format, const void* w, long n, long k, const float* x, long rows, float* out) {
+    puna_linear(1, &format, &w, &n, k, x, rows, nullptr, 0, nullptr, 1, &out);
 }
 
 std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) {
@@ -85,12 +124,13 @@ std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) 
 }
 
 void test_linear(int format) {
-    const long n = between(1, 100), k = between(1, 150), rows = between(1, 9);
+    const long n = between(1, 100), rows = between(1, 14);
+    const long k = between(0, 2) ? between(1, 150) : between(200, 600);
     const Weight w = random_weight(format, n, k);
     const std::vector<float> x = normal(rows * k);
     const std::vector<float> seen = format == BF16 ? x : as_quantised(x, rows, k);
     std::vector<float> out(rows * n, NAN), row(k);
-    puna_linear(format, w.bytes.data(), n, k, x.data(), rows, out.data());
+    one_linear(format, w.bytes.data(), n, k, x.data(), rows, out.data());
     for (long r = 0; r < rows; r++) {
         for (long o = 0; o < n; o++) {
             double sum = 0, size = 0;
@@ -103,7 +143,7 @@ void test_linear(int format) {
         }
         // the same bits alone as among others
         std::vector<float> alone(n);
-        puna_linear(format, w.bytes.data(), n, k, x.data() + r * k, 1, alone.data());
+        one_linear(format, w.bytes.data(), n, k, x.data() + r * k, 1, alone.data());
         check(!memcmp(alone.data(), out.data() + r * n, n * 4), "linear alone", alone[0], out[r * n]);
     }
     const std::vector<int64_t> ids{n - 1, 0, between(0, n - 1)};
@@ -113,19 +153,60 @@ void test_linear(int format) {
         for (long c = 0; c < k; c++) near("rows", looked[i * k + c], w.values[ids[i] * k + c], 1e-6);
 }
 
+// Several weights of several formats in one call, after a norm, onto a residual, and gated, against
+// the same one by one.
+void test_together() {
+    const long k = between(1, 300), rows = between(1, 14), n = between(1, 70);
+    const std::vector<float> x = normal(rows * k), norm = normal(k);
+    std::vector<float> normed(rows * k);
+    puna_rms_norm(x.data(), norm.data(), 1e-5f, rows, k, normed.data());
+    const int formats[] = {Q4, BF16, Q6, Q8, Q4M};
+    const long ns[] = {n, between(1, 70), n, between(1, 70), between(1, 70)};
+    std::vector<Weight> weights;
+    std::vector<std::vector<float>> got, expected;
+    std::vector<const void*> data;
+    std::vector<float*> outs;
+    for (int i = 0; i < 5; i++) {
+        weights.push_back(random_weight(formats[i], ns[i], k));
+        got.emplace_back(rows * ns[i], NAN);
+        expected.emplace_back(rows * ns[i], NAN);
+    }
+    for (int i = 0; i < 5; i++) {
+        data.push_back(weights[i].bytes.data());
+        outs.push_back(got[i].data());
+        one_linear(formats[i], data[i], ns[i], k, normed.data(), rows, expected[i].data());
+    }
+    puna_linear(5, formats, data.data(), ns, k, x.data(), rows, norm.data(), 1e-5f, nullptr, 1, outs.data());
+    for (int i = 0; i < 5; i++)
+        for (size_t j = 0; j < got[i].size(); j++) near("together", got[i][j], expected[i][j], 1e-5);
+
+    const int pair[] = {Q4, Q6};
+    const void* both[] = {data[0], data[2]};
+    std::vector<float> gated(rows * n, NAN), one_by_one(rows * n);
+    puna_gated(pair, both, n, k, x.data(), rows, norm.data(), 1e-5f, gated.data());
+    puna_swiglu(expected[0].data(), expected[2].data(), rows, n, one_by_one.data());
+    for (long i = 0; i < rows * n; i++) near("gated", gated[i], one_by_one[i], 1e-5);
+
+    const std::vector<float> residual = normal(rows * n);
+    std::vector<float> sum(rows * n, NAN);
+    float* to = sum.data();
+    puna_linear(1, pair, both, &n, k, normed.data(), rows, nullptr, 0, residual.data(), 0.5f, &to);
+    for (long i = 0; i < rows * n; i++) near("residual", sum[i], residual[i] + 0.5 * expected[0][i], 1e-5);
+}
+
 void test_extremes(int format) {
     const long k = 70;
     Weight w = random_weight(format, 3, k);
     std::vector<float> x(2 * k), out(2 * 3);
     for (float bad : {NAN, INFINITY, -INFINITY}) {
         x[5] = bad;
-        puna_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
+        one_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
         check(!std::isfinite(out[0]), "a row that holds no number", out[0], bad);
         check(out[3] == 0, "the row beside it", out[3], 0);
     }
     for (float tiny : {1e-45f, 1e-38f, 3e-37f}) {
         std::fill(x.begin(), x.end(), tiny);
-        puna_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
+        one_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
         near("tiny activations", out[0], 0, 1e-30);
     }
 }
@@ -223,9 +304,9 @@ void test_two_callers() {
         std::mt19937 mine(seed);
         std::vector<float> x(rows * k), once(rows * n), again(rows * n);
         for (float& value : x) value = (float)mine() / (float)mine.max();
-        puna_linear(Q8, w.bytes.data(), n, k, x.data(), rows, once.data());
+        one_linear(Q8, w.bytes.data(), n, k, x.data(), rows, once.data());
         for (int i = 0; i < 20; i++) {
-            puna_linear(Q8, w.bytes.data(), n, k, x.data(), rows, again.data());
+            one_linear(Q8, w.bytes.data(), n, k, x.data(), rows, again.data());
             check(once == again, "two callers", again[0], once[0]);
         }
     };
@@ -240,7 +321,7 @@ void leave_one_computing() {
     static std::atomic<int> calls{0};
     std::thread([] {
         static float x[8 * 32], out[8 * 64 * 32];
-        for (;; calls++) puna_linear(Q4, w.bytes.data(), 64 * 32, 32, x, 8, out);
+        for (;; calls++) one_linear(Q4, w.bytes.data(), 64 * 32, 32, x, 8, out);
     }).detach();
     while (calls < 3) std::this_thread::yield();
 }
@@ -250,12 +331,13 @@ void leave_one_computing() {
 int main(int count, char** arguments) {
     puna_threads(3);
     for (int round = 0; round < (count > 1 ? std::atoi(arguments[1]) : 10); round++) {
-        for (int format : {BF16, Q8, Q4}) test_linear(format);
+        for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_linear(format);
+        test_together();
         test_rowwise();
         test_attention<float>(CACHE_FP32, NAN);
         test_attention<uint16_t>(CACHE_BF16, 0x7fc0);
     }
-    for (int format : {BF16, Q8, Q4}) test_extremes(format);
+    for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_extremes(format);
     test_two_callers();
     leave_one_computing();
     return 0;

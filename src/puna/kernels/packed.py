@@ -190,9 +190,9 @@ def linear_twin(x: Tensor, weight: Packed) -> Tensor:
 def quantized(x: Tensor) -> Tensor:
     """`x` as the integer kernels see it: each 32 columns rounded to -127..127 times a scale."""
     padded = _split(F.pad(x, (0, -x.shape[-1] % BLOCK)), -1, -1, BLOCK)
-    scale = padded.abs().amax(-1, keepdim=True) / 127
-    rounded = (padded / torch.where(scale > 0, scale, 1)).round()
-    return (rounded * scale).flatten(-2)[..., : x.shape[-1]]
+    most = padded.abs().amax(-1, keepdim=True)
+    rounded = (padded * (127 / torch.where(most > 0, most, 1))).round()
+    return (rounded * (most / 127)).flatten(-2)[..., : x.shape[-1]]
 
 
 def rows_of(weight: Packed, ids: Tensor) -> Tensor:

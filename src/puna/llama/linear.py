@@ -16,6 +16,10 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         return kernels.linear(input, self.weight, self.bias)
 
+    def add(self, x: Tensor, residual: Tensor, by: Tensor | None = None) -> Tensor:
+        """`residual + by * self(x)`, for a projection without bias."""
+        return kernels.linear_add(x, self.weight, residual, by)
+
 
 class Embedding(nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name

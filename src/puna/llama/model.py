@@ -1,7 +1,8 @@
 """The Llama decoder: a batch of ragged rows in, logits out.
 
-Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`. It knows
-no requests, no sampling, no files, and no devices or dtypes: those are its weights' and its cache's
+Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`, where the
+blocks take the norm before and the sum after them into their own first and last calls. It knows no
+requests, no sampling, no files, and no devices or dtypes: those are its weights' and its cache's
 business. Parameter names are Hugging Face's, rotary order is half-split.
 
 A vision model has cross-attention layers between the others. A row that sees no image does not
@@ -58,6 +59,11 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return kernels.rms_norm(x, self.weight, self.eps)
 
+    def then(self, x: Tensor, *projections: Linear) -> tuple[Tensor, ...]:
+        """Each projection of `self(x)`, in one call."""
+        weights = [projection.weight for projection in projections]
+        return kernels.norm_linear(x, self.weight, self.eps, weights)
+
 
 class SelfAttention(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
@@ -69,12 +75,16 @@ class SelfAttention(nn.Module):
         self.v_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
         self.o_proj = Linear(config.num_attention_heads * head_dim, width, bias=False)
 
-    def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        q = kernels.rotate(_heads(self.q_proj(x), self.head_dim), step.cos, step.sin)
-        k = kernels.rotate(_heads(self.k_proj(x), self.head_dim), step.cos, step.sin)
-        v = _heads(self.v_proj(x), self.head_dim)
+    def forward(self, x: Tensor, norm: RMSNorm, step: Step, keys: Tensor, values: Tensor) -> Tensor:
+        """`x + attention(norm(x))`"""
+        q, k, v = (
+            _heads(each, self.head_dim)
+            for each in norm.then(x, self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = (kernels.rotate(each, step.cos, step.sin) for each in (q, k))
         kernels.store(keys, values, step.slots, k, v)
-        return self.o_proj(kernels.paged_attention(q, keys, values, step.spans).flatten(1))
+        attended = kernels.paged_attention(q, keys, values, step.spans)
+        return self.o_proj.add(attended.flatten(1), x)
 
 
 class CrossAttention(nn.Module):
@@ -99,11 +109,14 @@ class CrossAttention(nn.Module):
             k, v = k.bfloat16(), v.bfloat16()  # kept as the cache beside a packed model is
         return k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
 
-    def forward(self, x: Tensor, sight: Sight, order: int) -> Tensor:
-        q = self.q_norm(_heads(self.q_proj(x), self.head_dim))
+    def forward(self, x: Tensor, norm: RMSNorm, sight: Sight, order: int, gate: Tensor) -> Tensor:
+        """`x + gate * attention(norm(x))`"""
+        (q,) = norm.then(x, self.q_proj)
+        q = self.q_norm(_heads(q, self.head_dim))
         keys = [[image.keys[order] for image in images] for images in sight.images]
         values = [[image.values[order] for image in images] for images in sight.images]
-        return self.o_proj(kernels.cross_attention(q, sight.lengths, keys, values).flatten(1))
+        attended = kernels.cross_attention(q, sight.lengths, keys, values)
+        return self.o_proj.add(attended.flatten(1), x, gate)
 
 
 class MLP(nn.Module):
@@ -113,8 +126,12 @@ class MLP(nn.Module):
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(kernels.swiglu(self.gate_proj(x), self.up_proj(x)))
+    def forward(self, x: Tensor, norm: RMSNorm, gate: Tensor | None = None) -> Tensor:
+        """`x + gate * down(silu(gate_proj(y)) * up_proj(y))` with `y = norm(x)`"""
+        gated = kernels.norm_swiglu(
+            x, norm.weight, norm.eps, self.gate_proj.weight, self.up_proj.weight
+        )
+        return self.down_proj.add(gated, x, gate)
 
 
 class SelfAttentionLayer(nn.Module):
@@ -126,8 +143,8 @@ class SelfAttentionLayer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        h = x + self.self_attn(self.input_layernorm(x), step, keys, values)
-        return h + self.mlp(self.post_attention_layernorm(h))
+        h = self.self_attn(x, self.input_layernorm, step, keys, values)
+        return self.mlp(h, self.post_attention_layernorm)
 
 
 class CrossAttentionLayer(nn.Module):
@@ -144,9 +161,9 @@ class CrossAttentionLayer(nn.Module):
         self.cross_attn_mlp_gate = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
-        attended = self.cross_attn(self.input_layernorm(x), sight, self.order)
-        h = x + self.cross_attn_attn_gate.tanh() * attended
-        return h + self.cross_attn_mlp_gate.tanh() * self.mlp(self.post_attention_layernorm(h))
+        attn_gate, mlp_gate = self.cross_attn_attn_gate.tanh(), self.cross_attn_mlp_gate.tanh()
+        h = self.cross_attn(x, self.input_layernorm, sight, self.order, attn_gate)
+        return self.mlp(h, self.post_attention_layernorm, mlp_gate)
 
 
 class Decoder(nn.Module):

@@ -1,9 +1,9 @@
 """Which weights are packed for the native kernels, and in how many bits each.
 
 Projections, the embedding and the head are packed; norms, gates and position embeddings stay fp32.
-With int4 the parts that a few bits would hurt most keep 8: the head (and so a tied embedding),
-cross-attention layers, the vision encoder and the projector. `stored` means: as the checkpoint has
-them, if it has them packed, and bf16 for the rest. It knows names and shapes, no tensors.
+With int4 the parts that a few bits would hurt most keep more: the head (and so a tied embedding)
+6; cross-attention layers, the vision encoder and the projector 8. `stored` means: as the checkpoint
+has them, if it has them packed, and bf16 for the rest. It knows names and shapes, no tensors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,11 @@ def format_of(
         return None
     if packing == "stored":
         return stored(name) or "bf16"
-    return "int8" if packing == "int4" and _is_delicate(parts, config) else packing
+    if packing != "int4":
+        return packing
+    if _is_head(parts, config):
+        return "int6"
+    return "int8" if _is_delicate(parts, config) else "int4"
 
 
 def packed_bytes(config: LlamaConfig, packing: Packing, stored: StoredFormat = _unpacked) -> int:
@@ -64,9 +68,11 @@ def block_shape(shape: Shape, form: Format) -> Shape:
     return *blocks_of(rows, columns, form), BLOCK_BYTES[form]
 
 
+def _is_head(parts: list[str], config: LlamaConfig) -> bool:
+    return parts[-2] == "lm_head" or (parts[-2] == "embed_tokens" and config.tie_word_embeddings)
+
+
 def _is_delicate(parts: list[str], config: LlamaConfig) -> bool:
     if parts[-2] == "embed_tokens":
-        return config.tie_word_embeddings
-    if parts[-2] == "lm_head" or parts[0] != "model":
-        return True
-    return int(parts[2]) in config.cross_attention_layers
+        return False
+    return parts[0] != "model" or int(parts[2]) in config.cross_attention_layers

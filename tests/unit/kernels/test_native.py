@@ -48,6 +48,7 @@ def test_a_file_that_cannot_be_loaded_leaves_torch_and_a_word_on_it(
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
     monkeypatch.setattr(native, "processor_flags", lambda: frozenset({"avx2", "fma", "f16c"}))
     monkeypatch.setattr(native, "_open", native._open.__wrapped__)
+    monkeypatch.setattr(native, "_best", native._best.__wrapped__)
     assert native.library() is None
     assert "_avx2.so does not belong to this Puna" in (native.why_not() or "")
 
@@ -56,6 +57,7 @@ def test_a_processor_without_the_instructions_is_told_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
+    monkeypatch.setattr(native, "_best", native._best.__wrapped__)
     assert native.library() is None
     assert "not compiled" in (native.why_not() or "")
     (tmp_path / "_neon.so").touch()

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from puna.kernels import native
-from puna.kernels.dense import rms_norm, rms_norm_twin, swiglu, swiglu_twin
+from puna.kernels.dense import (
+    linear_add,
+    norm_linear,
+    norm_swiglu,
+    rms_norm,
+    rms_norm_twin,
+    swiglu,
+    swiglu_twin,
+)
 from puna.kernels.packed import (
     BLOCK_BYTES,
     BLOCK_COLUMNS,
@@ -115,7 +123,7 @@ def test_scales_and_integers_that_are_there_already_are_packed_as_they_are(rows:
 
 
 @needs_native
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 9, 12])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("form", FORMATS)
 def test_linear_is_its_twin(form: Format, shape: tuple[int, int], rows: int) -> None:
@@ -143,6 +151,59 @@ def test_extreme_activations_neither_saturate_nor_overflow(form: Format) -> None
     torch.testing.assert_close(linear(-x, weight), -expected, rtol=2e-3, atol=0)
     weight = pack(torch.where(torch.arange(64) % 2 == 0, 8.0, -7.0).expand(32, 64), form)
     torch.testing.assert_close(linear(x, weight), linear_twin(x, weight), rtol=1e-5, atol=1)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 20])
+@pytest.mark.parametrize("columns", [33, 256, 700])
+@pytest.mark.parametrize("forms", [("int4", "int4"), ("int4m", "int6"), ("int8", "bf16")])
+def test_projections_with_norm_gate_and_residual_are_what_they_are_one_by_one(
+    forms: tuple[Format, Format], columns: int, rows: int
+) -> None:
+    x, norm = 3 * torch.randn(rows, columns), torch.randn(columns)
+    weights = [
+        pack(torch.randn(n, columns) / columns**0.5, form) for n in (70, 70) for form in forms
+    ]
+    normed = rms_norm_twin(x, norm, 1e-5)
+    # a sum may round differently, and so the 8 bits of an activation after it
+    close = {"rtol": 0.02, "atol": 0.02}
+    alone = [linear_twin(normed, weight) for weight in weights]
+    for got, wanted in zip(norm_linear(x, norm, 1e-5, weights), alone, strict=True):
+        torch.testing.assert_close(got, wanted, **close)
+    gated = norm_swiglu(x, norm, 1e-5, weights[0], weights[1])
+    torch.testing.assert_close(gated, swiglu_twin(alone[0], alone[1]), **close)
+    residual, by = torch.randn(rows, 70), torch.randn(1)
+    for scale in (None, by):
+        wanted = residual + (1 if scale is None else scale) * linear_twin(normed, weights[0])
+        got = linear_add(normed, weights[0], residual, scale)
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@needs_native
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_row_after_a_norm_gives_the_same_bits_whoever_else_is_in_the_batch(form: Format) -> None:
+    x, norm = torch.randn(17, 300), torch.randn(300)
+    gate, up = (pack(torch.randn(64, 300), form) for _ in range(2))
+    together = norm_swiglu(x, norm, 1e-5, gate, up)
+    added = linear_add(together, pack(torch.randn(300, 64), form), x)
+    assert added.shape == x.shape
+    for row in range(len(x)):
+        alone = norm_swiglu(x[row : row + 1], norm, 1e-5, gate, up)
+        assert torch.equal(alone[0], together[row])
+
+
+@needs_native
+@pytest.mark.parametrize("form", FORMATS)
+def test_results_do_not_depend_on_the_number_of_threads(form: Format) -> None:
+    kernels = native.library()
+    assert kernels is not None
+    weight, x = pack(torch.randn(3000, 300), form), torch.randn(9, 300)
+    given = linear(x, weight)
+    try:
+        for threads in (1, 3):
+            kernels.puna_threads(threads)
+            assert torch.equal(linear(x, weight), given)
+    finally:
+        kernels.puna_threads(native.processors())
 
 
 def test_activations_are_quantised_by_groups_of_32() -> None:

@@ -49,9 +49,9 @@ def test_a_packed_model_takes_the_bytes_that_were_said_before_loading(
     assert taken == packed_bytes(config, form)
 
 
-def test_the_parts_that_few_bits_hurt_keep_eight() -> None:
+def test_the_parts_that_few_bits_hurt_keep_six_or_eight() -> None:
     for name, weight in [
-        ("lm_head.weight", "int8"),
+        ("lm_head.weight", "int6"),
         ("model.layers.3.cross_attn.q_proj.weight", "int8"),
         ("model.layers.4.self_attn.q_proj.weight", "int4"),
         ("model.layers.4.mlp.down_proj.weight", "int4"),
@@ -61,6 +61,8 @@ def test_the_parts_that_few_bits_hurt_keep_eight() -> None:
         ("vision_model.gated_positional_embedding.embedding", None),
     ]:
         assert format_of(name, LLAMA_3_2_11B_VISION, "int4") == weight, name
+    tied = next(each.config for each in CATALOG if each.config and each.config.tie_word_embeddings)
+    assert format_of("model.embed_tokens.weight", tied, "int4") == "int6"  # it is the head as well
 
 
 @pytest.mark.parametrize(("form", "least", "most"), [("int4", 4.5, 6), ("int8", 8.5, 8.7)])

@@ -78,8 +78,9 @@ def processors() -> int:
 
 def library(name: str | None = None) -> ctypes.CDLL | None:
     """The kernels for `name`, or for the best instruction set there is. One thread a processor."""
-    name = name or next(iter(instruction_sets()), None)
-    opened = _open(name) if name else None
+    if name is None:
+        return _best()
+    opened = _open(name)
     return opened if isinstance(opened, ctypes.CDLL) else None
 
 
@@ -99,6 +100,13 @@ def for_tensors(*tensors: Tensor) -> ctypes.CDLL | None:
     if torch.is_grad_enabled() or any(t.dtype != torch.float32 or not t.is_cpu for t in tensors):
         return None
     return library()
+
+
+@functools.cache
+def _best() -> ctypes.CDLL | None:
+    """Kept, because every call of a kernel asks for it."""
+    name = next(iter(instruction_sets()), None)
+    return library(name) if name else None
 
 
 @functools.cache

@@ -1,12 +1,14 @@
 // A persistent pool of threads that share out numbered chunks of work.
 //
-// The caller works too. A worker spins for a few microseconds after a job, because the next one
-// follows at once while a step runs, and then sleeps: an idle engine uses no processor time.
+// The caller works too. A worker spins for SPIN after a job, because the next one follows at once while
+// a step runs and waking up costs as much as a small job, and then sleeps: an idle engine uses no
+// processor time.
 //
 // The threads live as long as the process, and a Pool is never destroyed: when the program ends, a
 // daemon thread of Python's may still be computing.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
@@ -20,6 +22,9 @@ static inline void relax() { std::this_thread::yield(); }
 #endif
 
 class Pool {
+    using Clock = std::chrono::steady_clock;
+    static constexpr auto SPIN = std::chrono::microseconds(500);
+
 public:
     explicit Pool(int threads) {
         try {
@@ -60,8 +65,9 @@ private:
     void serve() {
         unsigned seen = 0;
         for (;;) {
-            for (int spin = 0; spin < 2000 && job_.load(std::memory_order_acquire) == seen; spin++)
-                relax();
+            for (const auto end = Clock::now() + SPIN;
+                 job_.load(std::memory_order_acquire) == seen && Clock::now() < end;)
+                for (int i = 0; i < 16; i++) relax();
             if (job_.load(std::memory_order_acquire) == seen) {
                 std::unique_lock<std::mutex> hold(mutex_);
                 asleep_.fetch_add(1, std::memory_order_seq_cst);
