@@ -191,7 +191,8 @@ def quantized(x: Tensor) -> Tensor:
     """`x` as the integer kernels see it: each 32 columns rounded to -127..127 times a scale."""
     padded = _split(F.pad(x, (0, -x.shape[-1] % BLOCK)), -1, -1, BLOCK)
     most = padded.abs().amax(-1, keepdim=True)
-    rounded = (padded * (127 / torch.where(most > 0, most, 1))).round()
+    inverse = most.new_tensor(127) / torch.where(most > 0, most, 1)  # `127 / x` is 127 * (1 / x)
+    rounded = (padded * inverse).round()
     return (rounded * (most / 127)).flatten(-2)[..., : x.shape[-1]]
 
 
