@@ -8,7 +8,13 @@ Rows come ragged: the tokens of several sequences lie end to end on the first ax
 attention functions ask which row belongs to whom.
 """
 
-from puna.kernels.attention import PagedSpan, cross_attention, paged_attention, store
+from puna.kernels.attention import (
+    PagedSpan,
+    Source,
+    cross_attention,
+    padded_attention,
+    paged_attention,
+)
 from puna.kernels.dense import (
     embedding,
     linear,
@@ -19,20 +25,26 @@ from puna.kernels.dense import (
     swiglu,
 )
 from puna.kernels.packed import Format, Packed, assemble, pack, unpack
+from puna.kernels.pages import PAGE, bytes_per_token, new_pages, store
 from puna.kernels.rotary import rotary_table, rotate
 
 __all__ = [
+    "PAGE",
     "Format",
     "Packed",
     "PagedSpan",
+    "Source",
     "assemble",
+    "bytes_per_token",
     "cross_attention",
     "embedding",
     "linear",
     "linear_add",
     "norm_linear",
     "norm_swiglu",
+    "new_pages",
     "pack",
+    "padded_attention",
     "paged_attention",
     "rms_norm",
     "rotary_table",

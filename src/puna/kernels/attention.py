@@ -1,26 +1,24 @@
-"""Attention over rows of several sequences: through pages of a cache, and to given keys.
+"""Attention over rows of several sequences: to pages of a cache, to images, to each other.
 
 One idea spares masks and repeated heads: the query heads that share a key head are laid on the
-query axis, so grouped-query attention is plain attention with more rows. Softmax is fp32 inside
-torch's fused attention. It knows no sequences' owners and allocates no cache.
+query axis, so grouped-query attention is plain attention with more rows. Softmax is fp32. In native
+code all three are one function: runs of rows that read sources of paged keys and values. It knows
+no sequences' owners.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import CDLL
-from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from puna.kernels import native
+from puna.kernels.pages import CODES, PAGE, native_for, new_pages, read, store
 
-PAGE = 16  # tokens a page, in the native kernels
-
-_CACHE_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+EVERYTHING = -1  # in place of a run's context: its rows have no order, and see all
 
 
 class PagedSpan(Protocol):
@@ -37,33 +35,12 @@ class PagedSpan(Protocol):
     def pages(self) -> Tensor: ...
 
 
-def store(keys: Tensor, values: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
-    """Write rows `k`, `v` [rows, kv_heads, head_dim] into the pages `keys` [num_pages, kv_heads,
-    head_dim, page_size] and `values` [num_pages, kv_heads, page_size, head_dim], in place: slot s
-    is page s // page_size, place s % page_size. Keys lie head_dim first, so that a page of them is
-    one vector for each feature."""
-    kernels = _native(keys, k, v)
-    if kernels is None:
-        store_twin(keys, values, slots, k, v)
-        return
-    k, v, slots = k.contiguous(), v.contiguous(), slots.contiguous()
-    kernels.puna_store(
-        _CACHE_TYPES[keys.dtype],
-        keys.data_ptr(),
-        values.data_ptr(),
-        slots.data_ptr(),
-        k.data_ptr(),
-        v.data_ptr(),
-        *k.shape,
-    )
+class Source(NamedTuple):
+    """The first `tokens` keys and values of pages of their own, in order."""
 
-
-def store_twin(keys: Tensor, values: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
-    """The same in plain torch."""
-    page_size = values.shape[2]
-    pages, places = slots // page_size, slots % page_size
-    keys[pages, :, :, places] = k.to(keys.dtype)
-    values[pages, :, places] = v.to(values.dtype)
+    keys: Tensor
+    values: Tensor
+    tokens: int
 
 
 def paged_attention(
@@ -74,34 +51,17 @@ def paged_attention(
     `queries` [rows, heads, head_dim]; `keys` and `values` as in `store`, those of these rows
     included. Spans follow each other and cover all rows. Gives [rows, heads, head_dim].
     """
-    kernels = _native(keys, queries)
+    kernels = native_for(keys, queries.shape[2], queries)
     if kernels is None:
         return paged_attention_twin(queries, keys, values, spans)
-    counts = [-(-(span.context + span.length) // PAGE) for span in spans]
-    table = torch.tensor(
-        (
-            [span.start for span in spans],
-            [span.length for span in spans],
-            [span.context for span in spans],
-            [0, *accumulate(counts[:-1])],
-        )
+    where = keys.data_ptr(), values.data_ptr()
+    return _run(
+        kernels,
+        queries,
+        keys,
+        [(span.start, span.length, span.context, i, 1) for i, span in enumerate(spans)],
+        [(*where, span.pages.data_ptr(), span.context + span.length) for span in spans],
     )
-    pages = torch.cat([span.pages[:count] for span, count in zip(spans, counts, strict=True)])
-    queries = queries.contiguous()
-    out = torch.empty_like(queries)
-    kernels.puna_attention(
-        queries.data_ptr(),
-        _CACHE_TYPES[keys.dtype],
-        keys.data_ptr(),
-        values.data_ptr(),
-        len(spans),
-        *(row.data_ptr() for row in table),
-        pages.data_ptr(),
-        queries.shape[1],
-        *keys.shape[1:3],
-        out.data_ptr(),
-    )
-    return out
 
 
 def paged_attention_twin(
@@ -111,45 +71,114 @@ def paged_attention_twin(
     outputs: list[Tensor] = []
     for span in spans:
         end = span.context + span.length
-        pages = span.pages[: -(-end // keys.shape[3])]
-        seen = _causal(span, keys.shape[1], queries) if span.length > 1 else None
-        # `index_select` copies page by page: `keys[pages]` takes five times as long.
-        k = keys.index_select(0, pages).permute(1, 0, 3, 2).flatten(1, 2)[:, :end]
-        v = values.index_select(0, pages).transpose(0, 1).flatten(1, 2)[:, :end]
+        k, v = read(keys, values, span.pages[: -(-end // keys.shape[3])], end)
         rows = queries[span.start : span.start + span.length]
+        seen = _causal(span, keys.shape[1], queries) if span.length > 1 else None
         outputs.append(_attend(rows, k.to(rows.dtype), v.to(rows.dtype), seen))
     return torch.cat(outputs)
 
 
 def cross_attention(
-    queries: Tensor,
-    lengths: Sequence[int],
-    keys: Sequence[Sequence[Tensor]],
-    values: Sequence[Sequence[Tensor]],
+    queries: Tensor, lengths: Sequence[int], sources: Sequence[Sequence[Source]]
 ) -> Tensor:
-    """Attention of runs of rows, each to all of its own given keys.
+    """Attention of runs of rows, each to all of its own sources, of one dtype, under one softmax.
 
-    `queries` [rows, heads, head_dim]; run i is the next `lengths[i]` rows; `keys[i]`, `values[i]`:
-    its sources, each [kv_heads, tokens, head_dim], under one softmax. Gives
-    [rows, heads, head_dim].
+    `queries` [rows, heads, head_dim]; run i is the next `lengths[i]` rows and reads `sources[i]`.
+    Gives [rows, heads, head_dim].
     """
+    keys = sources[0][0].keys
+    kernels = native_for(keys, queries.shape[2], queries)
+    if kernels is None:
+        return cross_attention_twin(queries, lengths, sources)
+    runs: list[tuple[int, ...]] = []
+    start = first = 0
+    for length, theirs in zip(lengths, sources, strict=True):
+        runs.append((start, length, EVERYTHING, first, len(theirs)))
+        start, first = start + length, first + len(theirs)
+    every = (source for theirs in sources for source in theirs)
+    table = [(each.keys.data_ptr(), each.values.data_ptr(), 0, each.tokens) for each in every]
+    return _run(kernels, queries, keys, runs, table)
+
+
+def cross_attention_twin(
+    queries: Tensor, lengths: Sequence[int], sources: Sequence[Sequence[Source]]
+) -> Tensor:
+    """The same in plain torch."""
     outputs: list[Tensor] = []
-    start = 0
-    for length, sources, theirs in zip(lengths, keys, values, strict=True):
-        rows = queries[start : start + length]
-        k, v = _joined(sources).to(rows.dtype), _joined(theirs).to(rows.dtype)
-        outputs.append(_attend(rows, k, v, None))
-        start += length
+    for rows, theirs in zip(queries.split(tuple(lengths)), sources, strict=True):
+        each = [
+            read(keys, values, torch.arange(len(keys), device=keys.device), tokens)
+            for keys, values, tokens in theirs
+        ]
+        k = torch.cat([k for k, _ in each], dim=1)
+        v = torch.cat([v for _, v in each], dim=1)
+        outputs.append(_attend(rows, k.to(rows.dtype), v.to(rows.dtype), None))
     return torch.cat(outputs)
 
 
-def _native(keys: Tensor, *rows: Tensor) -> CDLL | None:
-    fits = keys.shape[2] % 16 == 0 and keys.shape[3] == PAGE and keys.dtype in _CACHE_TYPES
-    return native.for_tensors(*rows) if fits and keys.is_cpu else None
+def padded_attention(
+    queries: Tensor, k: Tensor, v: Tensor, real: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Attention of all tokens of an image to each other, but for padding, which sees none of its
+    own kind (and is seen by all others).
+
+    `queries`, `k`, `v` [images, tokens, heads, head_dim], `real` [images, tokens] bool: no padding.
+    Natively, keys and values pass through pages of `dtype`. Gives what `queries` are.
+    """
+    images, tokens, heads, width = queries.shape
+    pages = -(-tokens // PAGE)
+    native = queries.is_cpu and dtype in CODES and width % 16 == 0
+    keys, values = new_pages(pages if native else 0, heads, width, PAGE, dtype, queries.device)
+    if native_for(keys, width, queries, k, v) is None:
+        return padded_attention_twin(queries, k, v, real)
+    outputs: list[Tensor] = []
+    for image in range(images):
+        mine = real[image]
+        count = int(mine.sum())
+        # Real tokens come first: so what padding sees is the beginning of what all others see.
+        place = torch.where(mine, mine.cumsum(0) - 1, count + (~mine).cumsum(0) - 1)
+        store(keys, values, place, k[image], v[image])
+        kinds, lengths = torch.unique_consecutive(mine, return_counts=True)
+        outputs.append(
+            cross_attention(
+                queries[image],
+                lengths.tolist(),
+                [[Source(keys, values, tokens if kind else count)] for kind in kinds.tolist()],
+            )
+        )
+    return torch.stack(outputs)
 
 
-def _joined(sources: Sequence[Tensor]) -> Tensor:
-    return sources[0] if len(sources) == 1 else torch.cat(tuple(sources), dim=1)
+def padded_attention_twin(queries: Tensor, k: Tensor, v: Tensor, real: Tensor) -> Tensor:
+    """The same in plain torch."""
+    mask = (real[:, :, None] | real[:, None, :]).unsqueeze(1)
+    q, k, v = (each.transpose(1, 2) for each in (queries, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+
+
+def _run(
+    kernels: CDLL,
+    queries: Tensor,
+    keys: Tensor,
+    runs: Iterable[tuple[int, ...]],
+    sources: Iterable[tuple[int, ...]],
+) -> Tensor:
+    """`runs` and `sources` as `puna_attention` wants them."""
+    queries, runs, sources = queries.contiguous(), torch.tensor(runs), torch.tensor(sources)
+    out = torch.empty_like(queries)
+    kernels.puna_attention(
+        queries.data_ptr(),
+        CODES[keys.dtype],
+        runs.data_ptr(),
+        len(runs),
+        sources.data_ptr(),
+        len(sources),
+        queries.shape[1],
+        keys.shape[1],
+        queries.shape[2],
+        out.data_ptr(),
+    )
+    return out
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:

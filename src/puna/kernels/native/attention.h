@@ -1,123 +1,466 @@
-// Paged attention of ragged rows: keys lie in pages [kv_heads, head_dim, 16], values in pages
-// [kv_heads, 16, head_dim], so sixteen keys are one vector and no sum runs across lanes.
+// Attention of ragged rows to keys and values in pages of sixteen tokens.
 //
-// A work item is one sequence, one key head, and up to 4 * n query rows that share it (several heads
-// of a token, several tokens). Softmax is the online one (2205.14135), over 64 keys at a time.
+// Keys lie head_dim first, so that sixteen of them are one vector and no sum runs across lanes:
+//
+//   fp32, bf16  keys [kv_heads, head_dim, 16], values [kv_heads, 16, head_dim]
+//   int8        for each head 16 bf16 scales, one a token, then keys [head_dim / 2, 16, 2], and values
+//               [8, head_dim, 2], where tokens i and i + 8 lie together: the two whose products are
+//               added first
+//
+// Over int8 the products are those of integers: queries and weights are rounded to 16 bits on the
+// way, which costs nothing that a float would show.
+//
+// A run of rows reads one source (its sequence's pages, causally) or several (images, all of them).
+// Sources are read in pieces of PIECE tokens, each with a softmax of its own (the online one,
+// 2205.14135, over KEYS at a time), and the pieces are merged in order. So neither threads nor
+// company change a bit of what a row gets.
 #pragma once
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "pool.h"
 #include "vec.h"
 
-constexpr int PAGE = 16, KEYS = 4 * PAGE, TOGETHER = 4;
+constexpr int PAGE = 16, PAGES = 8, KEYS = PAGES * PAGE;  // PAGES are looked at together
+constexpr int TOGETHER = 4, TILE_ROWS = 32;
+constexpr long PIECE = 1024;
 
-struct Spans {  // n spans: rows start..start+length-1 at positions context..; pages from first_page
-    long n;
-    const int64_t *start, *length, *context, *first_page, *pages;
+struct Source {  // `pages` of `keys` and `values`, null for 0, 1, 2 ...
+    const void *keys, *values;
+    const int64_t* pages;
+    long tokens;
+};
+struct Run {  // rows start..start+length-1 at positions context.., or, if that is below 0, of no order
+    long start, length, context, first_source, sources;
 };
 
 struct Shape {
     long heads, kv_heads, head_dim;
 };
 
-// R query rows against the keys of one sequence and head; row r sees keys 0..seen[r]-1.
-template <class T, int R> static void attend(
-    const float* const* q, const long* seen, const T* keys, const T* values, const int64_t* pages,
-    long kv, const Shape& s, float scale, float* const* out) {
-    const long d = s.head_dim, stride = s.kv_heads * d * PAGE;
-    float scores[R][KEYS], weight[R], most[R];
-    long last = 0;
-    for (int r = 0; r < R; r++) {
-        last = std::max(last, seen[r]);
-        weight[r] = 0;
-        most[r] = -INFINITY;
-        for (long c = 0; c < d; c++) out[r][c] = 0;
+// Bytes that one head of a page takes in keys or in values.
+template <class T> static inline long head_bytes(long d) { return d * PAGE * (long)sizeof(T); }
+template <> inline long head_bytes<int8_t>(long d) { return (d + 2) * PAGE; }
+
+// What a tile's rows have gathered: the largest score (of base 2), sixteen sums of weights, and the sum
+// of weighted values.
+struct Gathered {
+    static long floats(long d) { return TILE_ROWS * (1 + PAGE + d); }
+    float *most, *weight, *out;
+    long d;
+
+    Gathered(float* memory, long head_dim)
+        : most(memory), weight(most + TILE_ROWS), out(weight + TILE_ROWS * PAGE), d(head_dim) {}
+    void clear(long rows) {
+        std::fill(most, most + rows, -INFINITY);
+        std::fill(weight, weight + rows * PAGE, 0.0f);
+        std::fill(out, out + rows * d, 0.0f);
     }
-    for (long first = 0; first < last; first += KEYS) {
-        const int count = (int)std::min((long)4, (last - first + PAGE - 1) / PAGE);
-        for (int p = 0; p < count; p++) {
-            const T* k = keys + pages[first / PAGE + p] * stride + kv * d * PAGE;
-            Vec sum[R];
-            for (int r = 0; r < R; r++) sum[r] = splat(0);
-            for (long c = 0; c < d; c++, k += PAGE) {
-                Vec key = widen(k);
-                for (int r = 0; r < R; r++) add_product(sum[r], key, splat(q[r][c]));
-            }
-            for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, sum[r] * splat(scale));
-        }
-        for (int r = 0; r < R; r++) {
-            for (long c = std::max(0L, seen[r] - first); c < count * PAGE; c++) scores[r][c] = -INFINITY;
-            Vec top = load(scores[r]);
-            for (int p = 1; p < count; p++) top = greater(top, load(scores[r] + p * PAGE));
-            float now = std::max(most[r], largest(top));
-            if (now == -INFINITY) {
-                for (int c = 0; c < count * PAGE; c++) scores[r][c] = 0;
-                continue;
-            }
-            float keep = std::exp(most[r] - now);
+    void add(const Gathered& other, long rows) {
+        for (long r = 0; r < rows; r++) {
+            if (other.most[r] == -INFINITY) continue;
+            const float now = std::max(most[r], other.most[r]);
+            const Vec mine = splat(std::exp2(most[r] - now)), theirs = splat(std::exp2(other.most[r] - now));
+            auto join = [&](float* to, const float* from) { save(to, load(to) * mine + load(from) * theirs); };
             most[r] = now;
-            Vec sum = splat(0);
-            for (int p = 0; p < count; p++) {
-                Vec e = exponential(load(scores[r] + p * PAGE) - splat(now));
-                save(scores[r] + p * PAGE, e);
-                sum = sum + e;
-            }
-            weight[r] = weight[r] * keep + total(sum);
-            if (keep != 1.0f)
-                for (long c = 0; c < d; c += 16) save(out[r] + c, load(out[r] + c) * splat(keep));
-        }
-        for (int p = 0; p < count; p++) {
-            const T* v = values + pages[first / PAGE + p] * stride + kv * d * PAGE;
-            const long rows = std::min((long)PAGE, last - first - p * PAGE);
-            for (long c = 0; c < d; c += 16) {
-                Vec sum[R];
-                for (int r = 0; r < R; r++) sum[r] = load(out[r] + c);
-                for (long key = 0; key < rows; key++) {
-                    Vec value = widen(v + key * d + c);
-                    for (int r = 0; r < R; r++)
-                        add_product(sum[r], value, splat(scores[r][p * PAGE + key]));
-                }
-                for (int r = 0; r < R; r++) save(out[r] + c, sum[r]);
-            }
+            join(weight + r * PAGE, other.weight + r * PAGE);
+            for (long c = 0; c < d; c += 16) join(out + r * d + c, other.out + r * d + c);
         }
     }
-    for (int r = 0; r < R; r++)
-        for (long c = 0; c < d; c += 16) save(out[r] + c, load(out[r] + c) * splat(1 / weight[r]));
+    void finish(long rows, float* to, const long* at) const {
+        for (long r = 0; r < rows; r++) {
+            const Vec share = splat(1 / total(load(weight + r * PAGE)));
+            for (long c = 0; c < d; c += 16) save(to + at[r] + c, load(out + r * d + c) * share);
+        }
+    }
+};
+
+// Where PAGES pages of one head lie, and what will be wanted next.
+struct Place {
+    const uint8_t *now[PAGES], *next[PAGES];
+};
+
+// --- fp32 and bf16: products of floats
+
+template <class T> struct Queries {
+    const float* q[TILE_ROWS];
+    Queries(const float* const* from, long rows, long) { std::copy(from, from + rows, q); }
+};
+
+template <class T, int R>
+static void score(const Queries<T>& q, long row, const Place& at, int count, const Shape& s, float scale,
+    float (*scores)[KEYS]) {
+    const float* mine[R];
+    std::copy(q.q + row, q.q + row + R, mine);
+    for (int p = 0; p < count; p++) {
+        const T* k = (const T*)at.now[p];
+        lanes sum[R][Vec::N] = {};
+        for (long c = 0; c < s.head_dim; c++, k += PAGE) {
+            const Vec key = widen(k);
+            for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r][c];
+        }
+        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, joined(sum[r]) * splat(scale));
+    }
 }
 
-template <class T> static void paged_attention(
-    Pool& pool, const float* q, const T* keys, const T* values, const Spans& spans, const Shape& s,
+template <class T, int R>
+static void weigh(float (*weights)[KEYS], const long*, const Place& at, int count, long keys, const Shape& s,
     float* out) {
-    const long group = s.heads / s.kv_heads, tokens = std::max(1L, 32 / group);  // tokens an item
-    std::vector<long> items(spans.n + 1, 0);
-    for (long i = 0; i < spans.n; i++)
-        items[i + 1] = items[i] + s.kv_heads * ((spans.length[i] + tokens - 1) / tokens);
-    const float scale = 1 / std::sqrt((float)s.head_dim);
-    pool.run(items[spans.n], [&](long item) {
-        long i = std::upper_bound(items.begin(), items.end(), item) - items.begin() - 1;
-        long kv = (item - items[i]) % s.kv_heads, tile = (item - items[i]) / s.kv_heads;
-        long begin = tile * tokens, end = std::min(spans.length[i], begin + tokens);
-        long rows = (end - begin) * group;
-        const int64_t* pages = spans.pages + spans.first_page[i];
-        for (long r = 0; r < rows; r += TOGETHER) {
-            const float* from[TOGETHER];
-            float* to[TOGETHER];
-            long seen[TOGETHER];
-            int n = (int)std::min((long)TOGETHER, rows - r);
-            for (int j = 0; j < n; j++) {
-                long token = begin + (r + j) / group, head = kv * group + (r + j) % group;
-                long at = ((spans.start[i] + token) * s.heads + head) * s.head_dim;
-                from[j] = q + at;
-                to[j] = out + at;
-                seen[j] = spans.context[i] + token + 1;
-            }
-            switch (n) {
-                case 1: attend<T, 1>(from, seen, keys, values, pages, kv, s, scale, to); break;
-                case 2: attend<T, 2>(from, seen, keys, values, pages, kv, s, scale, to); break;
-                case 3: attend<T, 3>(from, seen, keys, values, pages, kv, s, scale, to); break;
-                default: attend<T, 4>(from, seen, keys, values, pages, kv, s, scale, to);
+    const long d = s.head_dim;
+    for (long c = 0; c < d; c += 16) {
+        lanes sum[R][Vec::N];
+        for (int r = 0; r < R; r++) {
+            const Vec before = load(out + r * d + c);
+            EACH sum[r][i] = before.v[i];
+        }
+        for (int p = 0; p < count; p++) {
+            const T* v = (const T*)at.now[p] + c;
+            const float* weight = weights[0] + p * PAGE;
+            const long rows = std::min((long)PAGE, keys - p * PAGE);
+#pragma GCC unroll 1
+            for (long key = 0; key < rows; key++, v += d, weight++) {
+                const Vec value = widen(v);
+                for (int r = 0; r < R; r++) EACH sum[r][i] += value.v[i] * weight[r * KEYS];
             }
         }
+        for (int r = 0; r < R; r++) save(out + r * d + c, joined(sum[r]));
+    }
+}
+
+// --- int8: products of integers
+
+// Rounds to int16 with the scale that is given back; a scale that is no number says so of all.
+static inline float to_int16(const float* x, long count, float most, int16_t* to) {
+    if (!(most > 1e-30f) || most == INFINITY) {
+        memset(to, 0, count * 2);
+        return most * 0;
+    }
+    const float inverse = 32767 / most;
+    for (long c = 0; c < count; c++) to[c] = (int16_t)(int)std::nearbyint(x[c] * inverse);
+    return most / 32767;
+}
+
+template <> struct Queries<int8_t> {
+    std::vector<int32_t> pairs;
+    const int32_t* q[TILE_ROWS];
+    float scale[TILE_ROWS];
+    Queries(const float* const* from, long rows, long d) : pairs(rows * d / 2) {
+        for (long r = 0; r < rows; r++) {
+            float most = 0, nothing = 0;
+            for (long c = 0; c < d; c++) {
+                most = std::max(most, std::fabs(from[r][c]));
+                nothing += from[r][c] * 0;  // NaN once there is an infinity or a NaN
+            }
+            q[r] = pairs.data() + r * d / 2;
+            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)q[r]);
+        }
+    }
+};
+
+template <int R>
+static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
+    float (*scores)[KEYS]) {
+    const int32_t* mine[R];
+    std::copy(q.q + row, q.q + row + R, mine);
+    for (int p = 0; p < count; p++) {
+        const int8_t* k = (const int8_t*)at.now[p] + 2 * PAGE;
+        const uint8_t* next = at.next[p];
+        ilanes sum[R][Vec::N] = {};
+        for (long c = 0; c < s.head_dim / 2; c++, k += 2 * PAGE) {
+            __builtin_prefetch(next + c * 2 * PAGE);
+            pairs key[Vec::N];
+            widen_pairs(k, key);
+            for (int r = 0; r < R; r++) EACH sum[r][i] += products(key[i], mine[r][c]);
+        }
+        const Vec unit = widen((const uint16_t*)at.now[p]) * splat(scale);
+        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, joined(sum[r]) * unit * splat(q.scale[row + r]));
+    }
+}
+
+// `weights`, a page of them, times the values' scales, as int16 with the unit that is given back: token
+// i in the low half of pair i, token i + 8 in the high one.
+static inline float weights_to_int16(float* weights, long seen, const Place& at, int count, int32_t* to) {
+    typedef float eight __attribute__((vector_size(32)));
+    typedef int32_t ieight __attribute__((vector_size(32)));
+    for (int p = 0; p < count; p++)
+        save(weights + p * PAGE, load(weights + p * PAGE) * widen((const uint16_t*)at.now[p]));
+    for (long c = std::max(0L, seen); c < count * PAGE; c++) weights[c] = 0;
+    Vec top = load(weights);
+    for (int p = 1; p < count; p++) top = greater(top, load(weights + p * PAGE));
+    const float most = largest(top);
+    if (!(most > 1e-30f) || most == INFINITY) {
+        memset(to, 0, count * PAGE / 2 * 4);
+        return most * 0;
+    }
+    const float inverse = 32767 / most;
+    for (int p = 0; p < count; p++) {
+        eight w[2];
+        memcpy(w, weights + p * PAGE, sizeof w);
+        const ieight low = (ieight)(w[0] * inverse + 12582912.0f) & 0xffff;  // rounds, see vec.h
+        const ieight high = (ieight)(w[1] * inverse + 12582912.0f) << 16;
+        const ieight both = low | high;
+        memcpy(to + p * PAGE / 2, &both, sizeof both);
+    }
+    return most / 32767;
+}
+
+template <int R>
+static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int count, long, const Shape& s,
+    float* out) {
+    const long d = s.head_dim;
+    alignas(64) int32_t whole[R][KEYS / 2];
+    float unit[R];
+    for (int r = 0; r < R; r++) unit[r] = weights_to_int16(weights[r], seen[r], at, count, whole[r]);
+    for (long c = 0; c < d; c += 16) {
+        ilanes sum[R][Vec::N] = {};
+        for (int p = 0; p < count; p++) {
+            const long skip = 2 * PAGE + 2 * c;
+            const int8_t* v = (const int8_t*)at.now[p] + skip;
+            const uint8_t* next = at.next[p] + skip;
+            const int32_t* weight = whole[0] + p * PAGE / 2;
+#pragma GCC unroll 1
+            for (int j = 0; j < PAGE / 2; j++, v += 2 * d, next += 2 * d, weight++) {
+                __builtin_prefetch(next);
+                pairs value[Vec::N];
+                widen_pairs(v, value);
+                for (int r = 0; r < R; r++) EACH sum[r][i] += products(value[i], weight[r * KEYS / 2]);
+            }
+        }
+        for (int r = 0; r < R; r++)
+            save(out + r * d + c, load(out + r * d + c) + joined(sum[r]) * splat(unit[r]));
+    }
+}
+
+template <class T, int R> struct Products {
+    static constexpr auto score = ::score<T, R>;
+    static constexpr auto weigh = ::weigh<T, R>;
+};
+template <int R> struct Products<int8_t, R> {
+    static constexpr auto score = ::score<R>;
+    static constexpr auto weigh = ::weigh<R>;
+};
+
+// --- softmax, the same for all
+
+// R rows of a tile against up to KEYS keys of one head; row r sees the first seen[r] of them.
+template <class T, int R>
+static void attend(const Queries<T>& q, long row, const long* seen, const Place& keys, const Place& values,
+    int count, long there, const Shape& s, float scale, Gathered& to) {
+    float scores[R][KEYS];
+    float* const out = to.out + row * s.head_dim;
+    Products<T, R>::score(q, row, keys, count, s, scale, scores);
+    for (int r = 0; r < R; r++) {
+        for (long c = std::max(0L, seen[r]); c < count * PAGE; c++) scores[r][c] = -INFINITY;
+        Vec top = load(scores[r]);
+        for (int p = 1; p < count; p++) top = greater(top, load(scores[r] + p * PAGE));
+        float& most = to.most[row + r];
+        const float now = std::max(most, largest(top));
+        if (now == -INFINITY) {
+            for (int c = 0; c < count * PAGE; c++) scores[r][c] = 0;
+            continue;
+        }
+        Vec sum = splat(0);
+        for (int p = 0; p < count; p++) {
+            const Vec e = power_of_two(load(scores[r] + p * PAGE) - splat(now));
+            save(scores[r] + p * PAGE, e);
+            sum = sum + e;
+        }
+        float* const weight = to.weight + (row + r) * PAGE;
+        if (now == most) {
+            save(weight, load(weight) + sum);
+        } else {
+            const float keep = std::exp2(most - now);
+            save(weight, load(weight) * splat(keep) + sum);
+            for (long c = 0; c < s.head_dim; c += 16)
+                save(out + r * s.head_dim + c, load(out + r * s.head_dim + c) * splat(keep));
+            most = now;
+        }
+    }
+    Products<T, R>::weigh(scores, seen, values, count, there, s, out);
+}
+
+// A tile's rows against tokens first..first+PIECE-1 of a source; row r sees its first seen[r] tokens.
+template <class T>
+static void attend_piece(const Queries<T>& q, long rows, const long* seen, const Source& source, long first,
+    long kv, const Shape& s, float scale, Gathered& to) {
+    long last = 0;
+    for (long r = 0; r < rows; r++) last = std::max(last, seen[r]);
+    last = std::min(last, first + PIECE);
+    const long bytes = head_bytes<T>(s.head_dim), stride = s.kv_heads * bytes;
+    const long pages = (last + PAGE - 1) / PAGE;
+    auto place = [&](const void* base, long page, Place& at) {
+        for (int p = 0; p < PAGES; p++) {
+            const long here = std::min(page + p, pages - 1), next = std::min(page + p + PAGES, pages - 1);
+            at.now[p] = (const uint8_t*)base + (source.pages ? source.pages[here] : here) * stride + kv * bytes;
+            at.next[p] = (const uint8_t*)base + (source.pages ? source.pages[next] : next) * stride + kv * bytes;
+        }
+    };
+    for (; first < last; first += KEYS) {
+        const int count = (int)std::min((long)PAGES, (last - first + PAGE - 1) / PAGE);
+        Place keys, values;
+        place(source.keys, first / PAGE, keys);
+        place(source.values, first / PAGE, values);
+        for (long r = 0; r < rows; r += TOGETHER) {
+            long here[TOGETHER];
+            const int n = (int)std::min((long)TOGETHER, rows - r);
+            for (int j = 0; j < n; j++) here[j] = seen[r + j] - first;
+            switch (n) {
+                case 1: attend<T, 1>(q, r, here, keys, values, count, last - first, s, scale, to); break;
+                case 2: attend<T, 2>(q, r, here, keys, values, count, last - first, s, scale, to); break;
+                case 3: attend<T, 3>(q, r, here, keys, values, count, last - first, s, scale, to); break;
+                default: attend<T, 4>(q, r, here, keys, values, count, last - first, s, scale, to);
+            }
+        }
+    }
+}
+
+// One key head of some tokens of a run: TILE_ROWS rows at most, for each token the heads that share
+// the key head.
+struct Tile {
+    const Run& run;
+    const long rows;
+    long at[TILE_ROWS], seen[TILE_ROWS];  // where each row's head begins in queries and output
+
+    Tile(const Run& of, long token, long tokens, long kv, const Shape& s)
+        : run(of), rows(std::min(tokens, of.length - token) * (s.heads / s.kv_heads)) {
+        const long group = s.heads / s.kv_heads;
+        for (long r = 0; r < rows; r++) {
+            const long row = token + r / group;
+            at[r] = ((run.start + row) * s.heads + kv * group + r % group) * s.head_dim;
+            seen[r] = run.context + row + 1;
+        }
+    }
+    // Calls work(source, first token) for each piece, in order.
+    template <class Work> void each_piece(const Source* sources, const Work& work) {
+        for (long i = run.first_source; i < run.first_source + run.sources; i++) {
+            if (run.context < 0) std::fill(seen, seen + rows, sources[i].tokens);
+            for (long first = 0; first < seen[rows - 1]; first += PIECE) work(sources[i], first);
+        }
+    }
+};
+
+template <class T>
+static void attention(Pool& pool, const float* q, const Run* runs, long count, const Source* sources,
+    const Shape& s, float* out) {
+    const long d = s.head_dim, tokens = std::max(1L, TILE_ROWS / (s.heads / s.kv_heads));
+    const float scale = 1.44269504f / std::sqrt((float)d);  // softmax to the base of two
+    struct Item {
+        long run, token, kv, piece, partial;
+    };
+    // A run of one tile leaves its pieces to several threads, and they are merged afterwards; longer
+    // ones have tiles enough.
+    std::vector<Item> items, merges;
+    long partials = 0;
+    for (long i = 0; i < count; i++) {
+        const Run& run = runs[i];
+        long pieces = 0;
+        for (long j = run.first_source; j < run.first_source + run.sources; j++) {
+            const long read = run.context < 0 ? sources[j].tokens : run.context + run.length;
+            pieces += (read + PIECE - 1) / PIECE;
+        }
+        const bool apart = run.length <= tokens && pieces > 1;
+        for (long token = 0; token < run.length; token += tokens)
+            for (long piece = apart ? 0 : -1; piece < (apart ? pieces : 0); piece++)
+                for (long kv = 0; kv < s.kv_heads; kv++) {
+                    if (apart && piece == 0) merges.push_back({i, 0, kv, pieces, partials + kv});
+                    items.push_back({i, token, kv, piece, partials + piece * s.kv_heads + kv});
+                }
+        if (apart) partials += pieces * s.kv_heads;
+    }
+    const long size = Gathered::floats(d);
+    const std::unique_ptr<float[]> kept(new float[partials * size]);
+    pool.run((long)items.size(), [&](long number) {
+        const Item& item = items[number];
+        Tile tile(runs[item.run], item.token, tokens, item.kv, s);
+        const float* from[TILE_ROWS];
+        for (long r = 0; r < tile.rows; r++) from[r] = q + tile.at[r];
+        const Queries<T> rows(from, tile.rows, d);
+        const std::unique_ptr<float[]> memory(new float[2 * size]);
+        Gathered all(memory.get(), d);
+        all.clear(tile.rows);
+        long piece = 0;
+        tile.each_piece(sources, [&](const Source& source, long first) {
+            if (item.piece >= 0 && piece++ != item.piece) return;
+            Gathered some(item.piece < 0 ? memory.get() + size : kept.get() + item.partial * size, d);
+            some.clear(tile.rows);
+            attend_piece(rows, tile.rows, tile.seen, source, first, item.kv, s, scale, some);
+            if (item.piece < 0) all.add(some, tile.rows);
+        });
+        if (item.piece < 0) all.finish(tile.rows, out, tile.at);
+    });
+    pool.run((long)merges.size(), [&](long number) {
+        const Item& item = merges[number];
+        const Tile tile(runs[item.run], 0, tokens, item.kv, s);
+        const std::unique_ptr<float[]> memory(new float[size]);
+        Gathered all(memory.get(), d);
+        all.clear(tile.rows);
+        for (long piece = 0; piece < item.piece; piece++)
+            all.add(Gathered(kept.get() + (item.partial + piece * s.kv_heads) * size, d), tile.rows);
+        all.finish(tile.rows, out, tile.at);
+    });
+}
+
+// --- writing into pages
+
+static inline void narrow(float* to, float x) { *to = x; }
+static inline void narrow(uint16_t* to, float x) { *to = float_to_bf16(x); }
+
+// One head of a token into its place of a page.
+template <class T>
+static void put(uint8_t* keys, uint8_t* values, long place, const float* k, const float* v, long d) {
+    for (long c = 0; c < d; c++) {
+        narrow((T*)keys + c * PAGE + place, k[c]);
+        narrow((T*)values + place * d + c, v[c]);
+    }
+}
+
+// The scale in bf16, rounded up so that no value exceeds 127, and the values in `to`. It is infinite
+// where they are no numbers.
+static inline uint16_t to_int8(const float* x, long d, int8_t* to) {
+    float most = 0, nothing = 0;  // NaN once there is an infinity or a NaN
+    for (long c = 0; c < d; c++) {
+        most = std::max(most, std::fabs(x[c]));
+        nothing += x[c] * 0;
+    }
+    memset(to, 0, d);
+    if (nothing != 0) return 0x7f80;
+    const float exact = most / 127;
+    if (exact < 1e-32f) return 0;
+    uint32_t bits;
+    memcpy(&bits, &exact, 4);
+    const uint16_t scale = (uint16_t)((bits + 0xffff) >> 16);
+    const float inverse = 1 / bf16_to_float(scale);
+    for (long c = 0; c < d; c++) to[c] = (int8_t)(int)std::nearbyint(x[c] * inverse);
+    return scale;
+}
+
+template <>
+inline void put<int8_t>(uint8_t* keys, uint8_t* values, long place, const float* k, const float* v, long d) {
+    std::vector<int8_t> whole(d);
+    uint16_t scale = to_int8(k, d, whole.data());
+    memcpy(keys + place * 2, &scale, 2);
+    keys += 2 * PAGE;
+    for (long c = 0; c < d; c++) keys[(c / 2 * PAGE + place) * 2 + c % 2] = (uint8_t)whole[c];
+    scale = to_int8(v, d, whole.data());
+    memcpy(values + place * 2, &scale, 2);
+    values += 2 * PAGE;
+    for (long c = 0; c < d; c++) values[(place % 8 * d + c) * 2 + place / 8] = (uint8_t)whole[c];
+}
+
+// Row r of k and v [rows, kv_heads, head_dim] at slots[r]: page slots[r] / PAGE, its place the rest.
+template <class T>
+static void store(Pool& pool, void* keys, void* values, const int64_t* slots, const float* k, const float* v,
+    long rows, const Shape& s) {
+    const long bytes = head_bytes<T>(s.head_dim), heads = s.kv_heads;
+    auto one = [&](long r) {
+        for (long h = 0; h < heads; h++) {
+            const long from = (r * heads + h) * s.head_dim, to = (slots[r] / PAGE * heads + h) * bytes;
+            put<T>((uint8_t*)keys + to, (uint8_t*)values + to, slots[r] % PAGE, k + from, v + from, s.head_dim);
+        }
+    };
+    // A page's rows lie one beside the other: what a thread takes at once is a page's worth.
+    pool.run((rows + PAGE - 1) / PAGE, [&](long chunk) {
+        for (long r = chunk * PAGE; r < std::min(rows, (chunk + 1) * PAGE); r++) one(r);
     });
 }

@@ -10,26 +10,7 @@ namespace {
 
 std::atomic<Pool*> pool;
 
-enum CacheType { CACHE_FP32 = 0, CACHE_BF16 = 1 };
-
-inline void narrow(float* to, float x) { *to = x; }
-inline void narrow(uint16_t* to, float x) { *to = float_to_bf16(x); }
-
-template <class T>
-void store(
-    T* keys, T* values, const int64_t* slots, const float* k, const float* v, long rows, const Shape& s) {
-    const long d = s.head_dim;
-    each_row(*pool, rows, [&](long r) {
-        const long page = slots[r] / PAGE, place = slots[r] % PAGE;
-        for (long h = 0; h < s.kv_heads; h++) {
-            const long from = (r * s.kv_heads + h) * d, to = (page * s.kv_heads + h) * d * PAGE;
-            for (long c = 0; c < d; c++) {
-                narrow(keys + to + c * PAGE + place, k[from + c]);
-                narrow(values + to + place * d + c, v[from + c]);
-            }
-        }
-    });
-}
+enum CacheType { CACHE_FP32 = 0, CACHE_BF16 = 1, CACHE_INT8 = 2 };
 
 std::vector<Weight> weights(int count, const int* formats, const void* const* ws, const long* ns) {
     std::vector<Weight> all;
@@ -103,25 +84,30 @@ EXPORT void puna_rotate(
     });
 }
 
-// Writes k and v [rows, kv_heads, head_dim] into the pages of the cache, row r at slots[r].
+// Writes k and v [rows, kv_heads, head_dim] into pages, row r at slots[r]; see attention.h.
 EXPORT void puna_store(
     int type, void* keys, void* values, const int64_t* slots, const float* k, const float* v, long rows,
     long kv_heads, long head_dim) {
     const Shape s{kv_heads, kv_heads, head_dim};
-    if (type == CACHE_BF16) store((uint16_t*)keys, (uint16_t*)values, slots, k, v, rows, s);
-    else store((float*)keys, (float*)values, slots, k, v, rows, s);
+    if (type == CACHE_INT8) store<int8_t>(*pool, keys, values, slots, k, v, rows, s);
+    else if (type == CACHE_BF16) store<uint16_t>(*pool, keys, values, slots, k, v, rows, s);
+    else store<float>(*pool, keys, values, slots, k, v, rows, s);
 }
 
-// Causal attention of ragged rows through pages; see attention.h.
+// Attention of runs of rows to pages of sources; see attention.h. `runs` [n, 5]: start, length, context
+// (below 0: every row sees all), first source, number of sources. `sources` [m, 4]: the addresses of
+// keys, values and page numbers (0: these are 0, 1, 2 ...), and the number of tokens.
 EXPORT void puna_attention(
-    const float* q, int type, const void* keys, const void* values, long spans, const int64_t* start,
-    const int64_t* length, const int64_t* context, const int64_t* first_page, const int64_t* pages,
-    long heads, long kv_heads, long head_dim, float* out) {
-    const Spans s{spans, start, length, context, first_page, pages};
+    const float* q, int type, const int64_t* runs, long n, const int64_t* sources, long m, long heads,
+    long kv_heads, long head_dim, float* out) {
+    std::vector<Run> r(n);
+    std::vector<Source> s(m);
+    for (long i = 0; i < n; i++, runs += 5) r[i] = {runs[0], runs[1], runs[2], runs[3], runs[4]};
+    for (long i = 0; i < m; i++, sources += 4)
+        s[i] = {(const void*)sources[0], (const void*)sources[1], (const int64_t*)sources[2], (long)sources[3]};
     const Shape shape{heads, kv_heads, head_dim};
-    if (type == CACHE_BF16)
-        paged_attention(*pool, q, (const uint16_t*)keys, (const uint16_t*)values, s, shape, out);
-    else
-        paged_attention(*pool, q, (const float*)keys, (const float*)values, s, shape, out);
+    if (type == CACHE_INT8) attention<int8_t>(*pool, q, r.data(), n, s.data(), shape, out);
+    else if (type == CACHE_BF16) attention<uint16_t>(*pool, q, r.data(), n, s.data(), shape, out);
+    else attention<float>(*pool, q, r.data(), n, s.data(), shape, out);
 }
 }

@@ -7,15 +7,21 @@
 
 #include "formats.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
 #elif defined(__AVX2__)
 constexpr int LANES = 8;
+#define LANES_ARE_8 1
 #else
 constexpr int LANES = 4;
 #endif
 typedef float lanes __attribute__((vector_size(LANES * 4)));
 typedef int32_t ilanes __attribute__((vector_size(LANES * 4)));
+typedef int16_t pairs __attribute__((vector_size(LANES * 4)));  // two of them in each lane
 
 struct Vec {
     static constexpr int N = 16 / LANES;
@@ -31,6 +37,8 @@ static inline Vec load(const float* p) {
     return r;
 }
 static inline void save(float* p, const Vec& a) { EACH memcpy(p + i * LANES, &a.v[i], sizeof(lanes)); }
+// Sums that were kept apart, as arrays of registers, because the compiler sends structs through memory.
+static inline Vec joined(const lanes* v) { Vec r; EACH r.v[i] = v[i]; return r; }
 static inline Vec operator+(Vec a, const Vec& b) { EACH a.v[i] += b.v[i]; return a; }
 static inline Vec operator-(Vec a, const Vec& b) { EACH a.v[i] -= b.v[i]; return a; }
 static inline Vec operator*(Vec a, const Vec& b) { EACH a.v[i] *= b.v[i]; return a; }
@@ -38,19 +46,23 @@ static inline Vec operator/(Vec a, const Vec& b) { EACH a.v[i] /= b.v[i]; return
 static inline void add_product(Vec& sum, const Vec& a, const Vec& b) { EACH sum.v[i] += a.v[i] * b.v[i]; }
 static inline Vec greater(Vec a, const Vec& b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 
-static inline float total(const Vec& a) {
+typedef float four __attribute__((vector_size(16)));
+template <class Both> static inline float folded(const Vec& a, const Both& both) {
     lanes s = a.v[0];
-    for (int i = 1; i < Vec::N; i++) s += a.v[i];
-    float r = 0;
-    for (int i = 0; i < LANES; i++) r += s[i];
-    return r;
+    for (int i = 1; i < Vec::N; i++) s = both(s, a.v[i]);
+    four part[LANES / 4];
+    memcpy(part, &s, sizeof s);
+    for (int i = 1; i < LANES / 4; i++) part[0] = both(part[0], part[i]);
+    typedef int32_t order __attribute__((vector_size(16)));
+    part[0] = both(part[0], __builtin_shuffle(part[0], (order){2, 3, 0, 1}));
+    part[0] = both(part[0], __builtin_shuffle(part[0], (order){1, 0, 3, 2}));
+    return part[0][0];
+}
+static inline float total(const Vec& a) {
+    return folded(a, [](auto x, auto y) { return x + y; });
 }
 static inline float largest(const Vec& a) {
-    lanes s = a.v[0];
-    for (int i = 1; i < Vec::N; i++) s = s > a.v[i] ? s : a.v[i];
-    float r = s[0];
-    for (int i = 1; i < LANES; i++) r = r > s[i] ? r : s[i];
-    return r;
+    return folded(a, [](auto x, auto y) { return x > y ? x : y; });
 }
 
 // e^x to about 1e-7 relative for x <= 0 and moderate x > 0 (Cephes' polynomial); 0 below -87.
@@ -77,17 +89,74 @@ static inline Vec exponential(Vec x) {
     return r;
 }
 
+// 2^x to about 1e-7 relative for x <= 0 (Cephes' polynomial); 0 below -126.
+static inline Vec power_of_two(Vec x) {
+    Vec r;
+    EACH {
+        const lanes t = x.v[i] > -126.0f ? x.v[i] : -126.0f - (lanes){};
+        const lanes shifted = t + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer
+        const lanes f = t - (shifted - 12582912.0f);
+        lanes p = (lanes){} + 1.535336188e-4f;
+        p = p * f + 1.339887440e-3f;
+        p = p * f + 9.618437358e-3f;
+        p = p * f + 5.550332471e-2f;
+        p = p * f + 2.402264791e-1f;
+        p = p * f + 6.931472029e-1f;
+        p = p * f + 1.0f;
+        const ilanes bits = ((ilanes)shifted << 23) + 0x3f800000;  // all but the integer falls out
+        const lanes power = p * (lanes)bits;
+        r.v[i] = x.v[i] > -126.0f ? power : (lanes){};
+    }
+    return r;
+}
+
 // Sixteen stored values as floats.
 static inline Vec widen(const float* p) { return load(p); }
 static inline Vec widen(const uint16_t* p) {  // bf16
     Vec r;
-    typedef uint16_t half __attribute__((vector_size(LANES * 2)));
-    typedef uint32_t word __attribute__((vector_size(LANES * 4)));
     EACH {
+#if LANES_ARE_8  // else the compiler takes twice as many instructions
+        r.v[i] = (lanes)_mm256_slli_epi32(
+            _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)(p + i * LANES))), 16);
+#else
+        typedef uint16_t half __attribute__((vector_size(LANES * 2)));
+        typedef uint32_t word __attribute__((vector_size(LANES * 4)));
         half h;
         memcpy(&h, p + i * LANES, sizeof h);
         word w = __builtin_convertvector(h, word) << 16;
         memcpy(&r.v[i], &w, sizeof w);
+#endif
     }
+    return r;
+}
+
+// Sixteen pairs of bytes as pairs of int16, and the sums of products with one such pair.
+static inline void widen_pairs(const int8_t* p, pairs* to) {
+    EACH {
+#if defined(__AVX512BW__)
+        to[i] = (pairs)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)(p + i * LANES * 2)));
+#elif defined(__AVX2__)
+        to[i] = (pairs)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)(p + i * LANES * 2)));
+#else
+        typedef int8_t bytes __attribute__((vector_size(LANES * 2)));
+        bytes narrow;
+        memcpy(&narrow, p + i * LANES * 2, sizeof narrow);
+        to[i] = __builtin_convertvector(narrow, pairs);
+#endif
+    }
+}
+static inline ilanes products(pairs a, int32_t both) {  // a[2 i] * its low half + a[2 i + 1] * its high
+#if defined(__AVX512BW__)
+    return (ilanes)_mm512_madd_epi16((__m512i)a, _mm512_set1_epi32(both));
+#elif defined(__AVX2__)
+    return (ilanes)_mm256_madd_epi16((__m256i)a, _mm256_set1_epi32(both));
+#else
+    const ilanes two = (ilanes)a;
+    return ((two << 16) >> 16) * (int16_t)both + (two >> 16) * (both >> 16);
+#endif
+}
+static inline Vec joined(const ilanes* sums) {
+    Vec r;
+    EACH r.v[i] = __builtin_convertvector(sums[i], lanes);
     return r;
 }
