@@ -92,7 +92,7 @@ def views(
     assert token is not None
     ranges = image_ranges([place for place, each in enumerate(token_ids) if each == token])
     return tuple(
-        ImageView(*model.encode_image(image), first, end)
+        ImageView(model.encode_image(image), first, end)
         for image, (first, end) in zip(images, ranges, strict=True)
     )
 

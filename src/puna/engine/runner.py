@@ -21,9 +21,7 @@ from puna.engine.images import ImageStore
 from puna.engine.sampler import Row, sample
 from puna.engine.scheduler import Work
 from puna.engine.sequence import Constraint, Emitted, EncodableImage, Sequence
-from puna.llama.batch import Batch, ImageView, Span
-
-EncodedImage = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+from puna.llama.batch import Batch, EncodedImage, ImageView, Span
 
 
 class Model(Protocol):
@@ -34,7 +32,7 @@ class Model(Protocol):
         ...
 
     def encode_image(self, image: Any) -> EncodedImage:
-        """Cross-attention keys and values, one of each per layer."""
+        """What each cross-attention layer reads."""
         ...
 
 
@@ -103,8 +101,7 @@ class Runner:
         views: list[ImageView] = []
         for seen in sequence.images:
             if seen.first < end and first < seen.end:
-                keys, values = self.images.get(seen.image)
-                views.append(ImageView(keys, values, seen.first, seen.end))
+                views.append(ImageView(self.images.get(seen.image), seen.first, seen.end))
         return tuple(views)
 
 

@@ -9,21 +9,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
+
+from puna.kernels import Source
+
+EncodedImage: TypeAlias = tuple[Source, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
     """An image as a span of rows sees it.
 
-    `keys`, `values`: one per cross-attention layer, [num_key_value_heads, vision_tokens, head_dim],
-    computed once an image by `Llama.encode_image` (unused tiles left out, keys after their norm).
-    Positions `first <= p < end` of the sequence see it.
+    `sources`: its keys and values, one for each cross-attention layer, computed once an image by
+    `Llama.encode_image` (unused tiles left out, keys after their norm). Positions
+    `first <= p < end` of the sequence see it.
     """
 
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+    sources: EncodedImage
     first: int
     end: int
 

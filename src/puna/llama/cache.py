@@ -7,17 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from puna.kernels import PagedSpan
+from puna.kernels import PagedSpan, bytes_per_token, new_pages
 from puna.llama.config import LlamaConfig
 
 
 class KVCache:
     """`num_pages` pages of `page_size` tokens, for each self-attention layer.
 
-    `layers[i]` holds the i-th self-attention layer's keys [num_pages, num_key_value_heads,
-    head_dim, page_size] and values [num_pages, num_key_value_heads, page_size, head_dim]. The
-    pages' content is undefined until written; cross-attention layers keep nothing here (see
-    `ImageView`).
+    `layers[i]` holds the i-th self-attention layer's keys and values, in `dtype`, as
+    `kernels.new_pages` lays them out; int8 is half of bfloat16. Cross-attention layers keep nothing
+    here (see `ImageView`).
     """
 
     def __init__(
@@ -33,16 +32,14 @@ class KVCache:
         self.page_size = page_size
         # One tensor a layer, not one for all: a write then touches one layer's history in autograd.
         self.layers = tuple(
-            (
-                torch.empty(num_pages, heads, head_dim, page_size, dtype=dtype, device=device),
-                torch.empty(num_pages, heads, page_size, head_dim, dtype=dtype, device=device),
-            )
+            new_pages(num_pages, heads, head_dim, page_size, dtype, device)
             for _ in config.self_attention_layers
         )
 
     @staticmethod
     def bytes_per_page(config: LlamaConfig, page_size: int, dtype: torch.dtype) -> int:
-        return config.kv_elements_per_token * page_size * dtype.itemsize
+        layer = bytes_per_token(config.num_key_value_heads, config.head_dim, dtype)
+        return len(config.self_attention_layers) * layer * page_size
 
     def slots(self, positions: Tensor, spans: Sequence[PagedSpan]) -> Tensor:
         """Where each row's key and value go: [rows] int64, counted in tokens over all pages."""

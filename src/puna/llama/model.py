@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from puna import kernels
 from puna.errors import InvalidImage
-from puna.kernels import Packed
-from puna.llama.batch import Batch, ImageView, Span
+from puna.kernels import PAGE, Packed, Source
+from puna.llama.batch import Batch, EncodedImage, ImageView, Span
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig
 from puna.llama.images import PreparedImage
@@ -101,21 +101,24 @@ class CrossAttention(nn.Module):
         self.q_norm = RMSNorm(head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(head_dim, config.rms_norm_eps)
 
-    def keys_values(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """[tokens, hidden_size] to keys and values [num_key_value_heads, tokens, head_dim]."""
+    def source(self, features: Tensor) -> Source:
+        """Keys and values of an image's features [tokens, hidden_size]."""
         k = self.k_norm(_heads(self.k_proj(features), self.head_dim))
         v = _heads(self.v_proj(features), self.head_dim)
-        if isinstance(self.k_proj.weight, Packed):
-            k, v = k.bfloat16(), v.bfloat16()  # kept as the cache beside a packed model is
-        return k.transpose(0, 1).contiguous(), v.transpose(0, 1).contiguous()
+        tokens, heads, _ = k.shape
+        # kept as the cache beside a packed model is
+        dtype = torch.bfloat16 if isinstance(self.k_proj.weight, Packed) else k.dtype
+        pages = -(-tokens // PAGE)
+        keys, values = kernels.new_pages(pages, heads, self.head_dim, PAGE, dtype, k.device)
+        kernels.store(keys, values, torch.arange(tokens, device=k.device), k, v)
+        return Source(keys, values, tokens)
 
     def forward(self, x: Tensor, norm: RMSNorm, sight: Sight, order: int, gate: Tensor) -> Tensor:
         """`x + gate * attention(norm(x))`"""
         (q,) = norm.then(x, self.q_proj)
         q = self.q_norm(_heads(q, self.head_dim))
-        keys = [[image.keys[order] for image in images] for images in sight.images]
-        values = [[image.values[order] for image in images] for images in sight.images]
-        attended = kernels.cross_attention(q, sight.lengths, keys, values)
+        sources = [[image.sources[order] for image in images] for images in sight.images]
+        attended = kernels.cross_attention(q, sight.lengths, sources)
         return self.o_proj.add(attended.flatten(1), x, gate)
 
 
@@ -223,21 +226,32 @@ class Llama(nn.Module):
         x = self.model(batch.token_ids, step, sight_of(batch), cache, batch.logit_rows)
         return kernels.linear(x, self._head).float()
 
-    def encode_image(self, image: PreparedImage) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Keys and values for `ImageView`: one each per cross-attention layer,
-        [num_key_value_heads, num_tiles * num_patches, head_dim]. Raises `InvalidImage` when the
-        model has no eyes."""
+    def encode_image(self, image: PreparedImage) -> EncodedImage:
+        """What `ImageView` wants of an image. Raises `InvalidImage` when the model has no eyes."""
+        *_, encoded = self.encoding(image)
+        assert encoded is not None
+        return encoded
+
+    def encoding(self, image: PreparedImage) -> Iterator[EncodedImage | None]:
+        """`encode_image` a layer at a time: None as long as there is more to do, then the result.
+        Whoever waits for other work does it in between."""
         if not self.config.vision:
             raise InvalidImage("this model takes text only: send images to a vision model")
         pixels = image.pixels.to(self.model.norm.weight.device)
-        tiles = self.vision_model(pixels, image.aspect_ratio_id, image.num_tiles)
-        features = self.multi_modal_projector(tiles[: image.num_tiles].flatten(0, 1))
-        looked = [
-            layer.cross_attn.keys_values(features)
+        tiles: Tensor | None = None
+        for tiles in self.vision_model.layer_by_layer(
+            pixels[None],
+            torch.tensor([image.aspect_ratio_id], device=pixels.device),
+            torch.tensor([image.num_tiles], device=pixels.device),
+        ):
+            yield None
+        assert tiles is not None
+        features = self.multi_modal_projector(tiles[0, : image.num_tiles].flatten(0, 1))
+        yield tuple(
+            layer.cross_attn.source(features)
             for layer in self.model.layers
             if isinstance(layer, CrossAttentionLayer)
-        ]
-        return tuple(keys for keys, _ in looked), tuple(values for _, values in looked)
+        )
 
     @property
     def _head(self) -> Tensor | Packed:

@@ -5,17 +5,20 @@ It knows no files, no text and no cache. Parameter names are transformers' canon
 Meta's reference (`llama_models.llama3.multimodal.model`), three of which surprise:
 
 - every picture runs as `max_num_tiles` tiles, each with pad tokens up to a multiple of 8;
-- the mask blocks pad-to-pad pairs alone, so real patches do attend to padding;
+- padding sees no padding, but real patches do attend to it;
 - the intermediate features are the *inputs* of the chosen layers, stacked on the last axis.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puna import kernels
+from puna.kernels import Packed
 from puna.llama.config import VisionConfig
 from puna.llama.linear import Linear
 
@@ -30,13 +33,15 @@ class VisionAttention(nn.Module):
         self.v_proj = Linear(width, width, bias=False)
         self.o_proj = Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
         q, k, v = (
-            projection(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            projection(x).unflatten(-1, (self.num_heads, -1))
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.o_proj(out.transpose(1, 2).flatten(2))
+        weight = self.q_proj.weight  # beside 8-bit products, keys and values need no more bits
+        whole = isinstance(weight, Packed) and weight.format != "bf16"
+        out = kernels.padded_attention(q, k, v, real, torch.int8 if whole else q.dtype)
+        return self.o_proj(out.flatten(2))
 
 
 class VisionMLP(nn.Module):
@@ -57,8 +62,8 @@ class VisionLayer(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        h = x + self.self_attn(self.input_layernorm(x), mask)
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        h = x + self.self_attn(self.input_layernorm(x), real)
         return h + self.mlp(self.post_attention_layernorm(h))
 
 
@@ -68,8 +73,8 @@ class GatedVisionLayer(VisionLayer):
         self.gate_attn = nn.Parameter(torch.zeros(1))
         self.gate_ffn = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        h = x + self.gate_attn.tanh() * self.self_attn(self.input_layernorm(x), mask)
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        h = x + self.gate_attn.tanh() * self.self_attn(self.input_layernorm(x), real)
         return h + self.gate_ffn.tanh() * self.mlp(self.post_attention_layernorm(h))
 
 
@@ -77,16 +82,6 @@ class VisionLayers(nn.Module):
     def __init__(self, config: VisionConfig, kind: type[VisionLayer], count: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(kind(config) for _ in range(count))
-
-    def forward(self, x: Tensor, mask: Tensor, keep: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        """The last layer's output, and the inputs of the layers in `keep` as `[..., d * n + i]`."""
-        inputs: list[Tensor] = []
-        for index, layer in enumerate(self.layers):
-            if index in keep:
-                inputs.append(x)
-            x = layer(x, mask)
-        kept = torch.stack(inputs, dim=-1).flatten(-2) if inputs else x[..., :0]
-        return x, kept
 
 
 class TileEmbedding(nn.Module):
@@ -154,9 +149,17 @@ class VisionEncoder(nn.Module):
         single = pixels.dim() == 4
         if single:
             pixels = pixels.unsqueeze(0)
+        ratio = torch.as_tensor(aspect_ratio_id, device=pixels.device).expand(len(pixels))
+        used = torch.as_tensor(num_tiles, device=pixels.device).expand(len(pixels))
+        out: Tensor | None = None
+        for out in self.layer_by_layer(pixels, ratio, used):
+            pass
+        assert out is not None
+        return out[0] if single else out
+
+    def layer_by_layer(self, pixels: Tensor, ratio: Tensor, used: Tensor) -> Iterator[Tensor]:
+        """The same for a batch, a layer each time one is asked for: the last is what counts."""
         device, batch, tiles = pixels.device, pixels.shape[0], pixels.shape[1]
-        ratio = torch.as_tensor(aspect_ratio_id, device=device).expand(batch)
-        used = torch.as_tensor(num_tiles, device=device).expand(batch)
         tokens = self.config.num_patches
         pad = -tokens % 8
 
@@ -164,19 +167,24 @@ class VisionEncoder(nn.Module):
         x = self.pre_tile_positional_embedding(x, ratio)
         x = torch.cat([self.class_embedding.expand(batch, tiles, 1, -1), x], dim=2)
         x = self.gated_positional_embedding(x, ratio)
-        x = F.pad(self.layernorm_pre(x), (0, 0, 0, pad))
+        x = F.pad(self.layernorm_pre(x), (0, 0, 0, pad)).flatten(1, 2)
 
         real = (torch.arange(tiles, device=device) < used[:, None])[:, :, None]
         real = (real & (torch.arange(tokens + pad, device=device) < tokens)).flatten(1)
-        mask = (real[:, :, None] | real[:, None, :]).unsqueeze(1)
 
-        x, kept = self.transformer(x.flatten(1, 2), mask, self.config.intermediate_layers_indices)
+        inputs: list[Tensor] = []
+        for index, layer in enumerate(self.transformer.layers):
+            if index in self.config.intermediate_layers_indices:
+                inputs.append(x)
+            x = layer(x, real)
+            yield x
         x = self.layernorm_post(x).unflatten(1, (tiles, -1))
         x = self.post_tile_positional_embedding(x, ratio).flatten(1, 2)
-        x, _ = self.global_transformer(x, mask)
-
-        out = torch.cat([x, kept], dim=-1).view(batch, tiles, tokens + pad, -1)[:, :, :tokens]
-        return out[0] if single else out
+        for layer in self.global_transformer.layers:
+            x = layer(x, real)
+            yield x
+        kept = torch.stack(inputs, dim=-1).flatten(-2) if inputs else x[..., :0]
+        yield torch.cat([x, kept], dim=-1).view(batch, tiles, tokens + pad, -1)[:, :, :tokens]
 
     def _patches(self, pixels: Tensor) -> Tensor:
         """[batch, tiles, 3, S, S] -> [batch, tiles, patches, hidden]."""

@@ -18,7 +18,8 @@ from puna.engine.pages import PagePool
 from puna.engine.sampler import Row, sample
 from puna.engine.sequence import Emitted, Ended, Outcome, Prompt, SamplingParams, seen_images
 from puna.errors import PunaError
-from puna.llama.batch import Batch
+from puna.kernels import Source
+from puna.llama.batch import Batch, EncodedImage
 
 VOCAB = 97
 IMAGE = 97  # as in the real ones: an id that the head cannot produce
@@ -60,11 +61,11 @@ class ToyModel:
         self.rows_per_step: list[list[tuple[int, int]]] = []  # (context, length) of each span
         self.encoded: list[int] = []
 
-    def encode_image(self, image: ToyImage) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def encode_image(self, image: ToyImage) -> EncodedImage:
         self.encoded.append(image.content)
         if image.broken:
             raise RuntimeError("this image cannot be encoded")
-        return (torch.tensor([image.content]),), (torch.tensor([-image.content]),)
+        return (Source(torch.empty(0), torch.empty(0), image.content),)
 
     def forward(self, batch: Batch, cache: ToyCache) -> Tensor:
         self.rows_per_step.append([(span.context, span.length) for span in batch.spans])
@@ -81,7 +82,7 @@ class ToyModel:
                     row = span.start + p - span.context
                     assert positions[row] == p
                     images = [
-                        int(view.keys[0][0]) for view in span.images if view.first <= p < view.end
+                        view.sources[0].tokens for view in span.images if view.first <= p < view.end
                     ]
                     cache.cells[slot] = mix(state, ids[row], p, *images)
                 assert cache.cells[slot] >= 0, "a cell was read before it was written"

@@ -10,10 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from puna.kernels import cross_attention, paged_attention, store
-from puna.kernels.attention import paged_attention_twin, store_twin
+from puna.kernels import (
+    PAGE,
+    Source,
+    cross_attention,
+    native,
+    new_pages,
+    padded_attention,
+    paged_attention,
+    store,
+)
+from puna.kernels.attention import cross_attention_twin, paged_attention_twin
+from puna.kernels.pages import read, store_twin
 
-PAGE = 16
 HEADS = [(64, 8, 8), (64, 32, 8), (80, 6, 2), (80, 5, 1), (128, 8, 1), (128, 24, 8), (24, 7, 7)]
 SPANS = [
     pytest.param([(1, 0)], id="first-token"),
@@ -55,8 +64,9 @@ def scattered(
     """Sequences in shuffled pages amid NaNs; returns spans, the cache, and each row's own view."""
     needed = [-(-(length + context) // PAGE) for length, context in lengths]
     order = torch.randperm(sum(needed) + 3)
-    keys = torch.full((len(order), kv_heads, width, PAGE), math.nan, dtype=dtype)
-    values = keys.transpose(2, 3).contiguous()
+    keys, values = new_pages(len(order), kv_heads, width, PAGE, dtype)
+    for tensor in (keys, values):
+        tensor.view(torch.uint8).fill_(0xFF)  # a NaN in every float
     spans, seen_keys, seen_values, start, taken = [], [], [], 0, 0
     for (length, context), count in zip(lengths, needed, strict=True):
         pages = order[taken : taken + count]
@@ -139,6 +149,59 @@ def test_spare_pages_at_the_end_of_a_span_are_never_read() -> None:
     assert torch.equal(one, paged_attention(queries, keys, values, [more]))
 
 
+@pytest.mark.parametrize(("width", "heads", "kv_heads"), HEADS)
+@torch.inference_mode()
+def test_8_bit_keys_and_values_move_what_is_attended_to_by_their_rounding_only(
+    width: int, heads: int, kv_heads: int
+) -> None:
+    """0.02 for values of unit size: two bits more than that would give 0.08."""
+    lengths = [(5, 28), (1, 0), (40, 1100), (1, 2300)]
+    spans, keys, values, seen_keys, seen_values = scattered(lengths, kv_heads, width, torch.int8)
+    queries = torch.randn(sum(length for length, _ in lengths), heads, width)
+    got = paged_attention(queries, keys, values, spans)
+    assert (got - naive_rows(queries, seen_keys, seen_values)).abs().max() <= 0.02
+    assert (got - paged_attention_twin(queries, keys, values, spans)).abs().max() <= 2e-4
+
+
+@torch.inference_mode()
+def test_a_flat_tail_of_an_8_bit_cache_keeps_its_weight_beside_one_large_score() -> None:
+    """4095 tokens of a weight of 1e-5 each: rounded beside the largest they would all be lost."""
+    keys, values = new_pages(256, 1, 16, PAGE, torch.int8)
+    k, v = torch.zeros(2, 4096, 1, 16)
+    k[0, 0, 0], v[1:] = 1, 1
+    store(keys, values, torch.arange(4096), k, v)
+    query = torch.zeros(1, 1, 16)
+    query[0, 0, 0] = 4 * math.log(1e5)
+    got = paged_attention(query, keys, values, [Span(0, 1, 4095, torch.arange(256))])
+    expected = 4095e-5 / (1 + 4095e-5)
+    assert (got - expected).abs().max() <= 0.01 * expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+@torch.inference_mode()
+def test_attention_gives_the_same_bits_alone_in_company_and_on_any_number_of_threads(
+    dtype: torch.dtype,
+) -> None:
+    spans, keys, values, *_ = scattered([(70, 1500), (1, 5000), (3, 1022), (7, 0)], 2, 64, dtype)
+    queries = torch.randn(81, 6, 64)
+    together = paged_attention(queries, keys, values, spans)
+    for span in spans:
+        for row in range(0, span.length, 13):
+            at = span.start + row
+            alone = Span(0, 1, span.context + row, span.pages)
+            got = paged_attention(queries[at : at + 1], keys, values, [alone])
+            assert torch.equal(got[0], together[at])
+    kernels = native.library()
+    if kernels is None:
+        return
+    try:
+        for threads in (1, 3):
+            kernels.puna_threads(threads)
+            assert torch.equal(paged_attention(queries, keys, values, spans), together)
+    finally:
+        kernels.puna_threads(native.processors())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("write", [store, store_twin])
 @torch.inference_mode()
@@ -157,19 +220,85 @@ def test_store_writes_the_named_slots_and_no_other(
     assert keys.count_nonzero() == values.count_nonzero() == k.numel()
 
 
-@pytest.mark.parametrize(("width", "heads", "kv_heads"), HEADS)
-def test_cross_attention_runs_see_all_their_sources_under_one_softmax(
-    width: int, heads: int, kv_heads: int
+@pytest.mark.parametrize("write", [store, store_twin])
+@torch.inference_mode()
+def test_8_bit_store_rounds_each_head_of_a_token_to_127_steps_of_its_largest(
+    write: Callable[..., None],
 ) -> None:
-    lengths, tokens = [3, 1, 5], [(7,), (4, 9, 1), (13, 2)]
-    keys = [[torch.randn(kv_heads, n, width) for n in sources] for sources in tokens]
-    values = [[torch.randn(kv_heads, n, width) for n in sources] for sources in tokens]
+    keys, values = new_pages(5, 2, 32, PAGE, torch.int8)
+    slots = torch.tensor([17, 0, 79, 24])
+    k, v = torch.randn(2, 4, 2, 32) * torch.logspace(-8, 8, 4).view(4, 1, 1)
+    k[1, 0] = v[2, 1] = 0
+    write(keys, values, slots, k, v)
+    for got, row in zip(read(keys, values, torch.arange(5), 80), (k, v), strict=True):
+        step = row.abs().amax(-1, keepdim=True) / 127
+        off = (got.transpose(0, 1)[slots] - row).abs()
+        assert (off <= 0.51 * 1.01 * step).all()
+        assert off.max() > 0
+
+
+@torch.inference_mode()
+def test_8_bit_store_and_its_twin_write_the_same_bytes() -> None:
+    k, v = torch.randn(2, 40, 3, 64)
+    one, other = torch.zeros(2, 2, 4, 3, 66, PAGE, dtype=torch.int8)
+    slots = torch.randperm(64)[:40]
+    store(one[0], one[1], slots, k, v)
+    store_twin(other[0], other[1], slots, k, v)
+    assert torch.equal(one, other)
+
+
+def pages_of(k: Tensor, v: Tensor, dtype: torch.dtype) -> Source:
+    """`k`, `v` [tokens, kv_heads, d] in pages of their own."""
+    tokens, kv_heads, width = k.shape
+    keys, values = new_pages(-(-tokens // PAGE), kv_heads, width, PAGE, dtype)
+    with torch.inference_mode():
+        store(keys, values, torch.arange(tokens), k, v)
+    return Source(keys, values, tokens)
+
+
+@pytest.mark.parametrize("attend", [cross_attention, cross_attention_twin])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02), (torch.int8, 0.03)]
+)
+@pytest.mark.parametrize(("width", "heads", "kv_heads"), HEADS)
+@torch.inference_mode()
+def test_cross_attention_runs_see_all_their_sources_under_one_softmax(
+    width: int,
+    heads: int,
+    kv_heads: int,
+    dtype: torch.dtype,
+    tolerance: float,
+    attend: Callable[..., Tensor],
+) -> None:
+    lengths, tokens = [3, 1, 50], [(7,), (4, 1100, 1), (13, 32)]
+    k = [[torch.randn(n, kv_heads, width) for n in sources] for sources in tokens]
+    v = [[torch.randn(n, kv_heads, width) for n in sources] for sources in tokens]
+    sources = [
+        [pages_of(*each, dtype) for each in zip(*both, strict=True)]
+        for both in zip(k, v, strict=True)
+    ]
     queries = torch.randn(sum(lengths), heads, width)
     rows = [run for run, length in enumerate(lengths) for _ in range(length)]
     expected = naive_rows(
-        queries,
-        [torch.cat(keys[run], dim=1).transpose(0, 1) for run in rows],
-        [torch.cat(values[run], dim=1).transpose(0, 1) for run in rows],
+        queries, [torch.cat(k[run]) for run in rows], [torch.cat(v[run]) for run in rows]
     )
-    got = cross_attention(queries, lengths, keys, values)
-    assert (got - expected).abs().max() <= 1e-5
+    got = attend(queries, lengths, sources)
+    assert (got - expected).abs().max() <= tolerance
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.int8, 0.02)])
+@pytest.mark.parametrize("width", [16, 80, 24])
+@torch.inference_mode()
+def test_padding_sees_no_padding_and_everybody_else_sees_all(
+    width: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    q, k, v = torch.randn(3, 2, 75, 3, width)
+    real = torch.arange(75).expand(2, 75) % torch.tensor([[25], [40]]) < 21
+    got = padded_attention(q, k, v, real, dtype)
+    for image in range(2):
+        whole = [each[image] for each in (k, v)]
+        seen = [
+            [each if real[image, row] else each[real[image]] for row in range(75)]
+            for each in whole
+        ]
+        assert (got[image] - naive_rows(q[image], *seen)).abs().max() <= tolerance

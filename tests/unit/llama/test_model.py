@@ -135,7 +135,7 @@ def test_only_rows_from_the_image_on_are_moved_by_it(vision: Llama) -> None:
 
 def test_rows_are_cut_into_runs_that_see_the_same_images() -> None:
     one, two, three = (
-        ImageView((), (), first, end) for first, end in ((12, 15), (15, 30), (16, 30))
+        ImageView((), first, end) for first, end in ((12, 15), (15, 30), (16, 30))
     )
     batch = Batch(
         torch.zeros(13).long(),
@@ -234,8 +234,8 @@ def test_a_text_model_refuses_an_image_in_one_line(text: Llama) -> None:
 
 
 def test_an_images_keys_leave_unused_tiles_out(vision: Llama) -> None:
-    keys, values = vision.encode_image(random_image(VISION, 2))
-    assert [tensor.shape for tensor in keys + values] == [(2, 2 * 17, 16)] * 4
+    sources = vision.encode_image(random_image(VISION, 2))
+    assert [source.tokens for source in sources] == [2 * 17] * 2
 
 
 def test_gradients_reach_every_weight(vision: Llama) -> None:
