@@ -61,6 +61,7 @@ class Settings(BaseSettings):
         default="auto", description="auto: as the files have it"
     )
     max_context: int | None = Field(default=None, ge=16)
+    kv_dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     kv_memory: int | None = Field(default=None, gt=0)
     prompt_style: Literal["hf", "meta"] = "hf"
     images_first: bool = True

@@ -247,53 +247,122 @@ void test_rowwise() {
 float widened(float x) { return x; }
 float widened(uint16_t x) { return bf16_to_float(x); }
 
-template <class T> void test_attention(int type, T nan) {
-    const long group = between(1, 8), kv_heads = between(1, 3), heads = group * kv_heads;
-    const long d = std::vector<long>{16, 64, 80, 128}[between(0, 3)], sequences = between(1, 4);
-    std::vector<int64_t> start, length, context, first_page, pages;
-    long rows = 0, used = 0;
-    for (long i = 0; i < sequences; i++) {
-        start.push_back(rows);
-        length.push_back(between(0, 2) ? between(1, 3) : between(4, 40));
-        context.push_back(between(0, 1) ? 0 : between(0, 150));
-        first_page.push_back(used);
-        rows += length[i];
-        used += (length[i] + context[i] + PAGE - 1) / PAGE;
-    }
-    for (long i = 0; i < used; i++) pages.push_back(i);
-    std::shuffle(pages.begin(), pages.end(), engine);
-    std::vector<T> keys(used * kv_heads * d * PAGE, nan), values(keys);
-    for (long i = 0; i < sequences; i++) {
-        const long tokens = length[i] + context[i];
+// Feature c of token `place` in one head of a page, as attention.h draws it.
+template <class T> float key_at(const uint8_t* head, long place, long c, long) {
+    return widened(((const T*)head)[c * PAGE + place]);
+}
+template <class T> float value_at(const uint8_t* head, long place, long c, long d) {
+    return widened(((const T*)head)[place * d + c]);
+}
+float int8_at(const uint8_t* head, long place, long at) {
+    return widened(((const uint16_t*)head)[place]) * ((const int8_t*)head)[2 * PAGE + at];
+}
+template <> float key_at<int8_t>(const uint8_t* head, long place, long c, long) {
+    return int8_at(head, place, (c / 2 * PAGE + place) * 2 + c % 2);
+}
+template <> float value_at<int8_t>(const uint8_t* head, long place, long c, long d) {
+    return int8_at(head, place, (place % 8 * d + c) * 2 + place / 8);
+}
+
+// Keys and values of `tokens` random tokens in shuffled pages, or in 0, 1, 2 ...; all else is NaN.
+template <class T> struct Memory {
+    long tokens, kv_heads, d;
+    std::vector<int64_t> pages;
+    std::vector<uint8_t> keys, values;
+
+    Memory(int type, long count, long heads, long head_dim, bool shuffled)
+        : tokens(count), kv_heads(heads), d(head_dim), pages((count + PAGE - 1) / PAGE) {
+        const long page_bytes = heads * head_bytes<T>(d);
+        for (size_t i = 0; i < pages.size(); i++) pages[i] = (int64_t)i;
+        if (shuffled) std::shuffle(pages.begin(), pages.end(), engine);
+        keys.assign(pages.size() * page_bytes, 0xff);
+        values = keys;
+        const std::vector<float> k = normal(tokens * heads * d), v = normal(tokens * heads * d);
         std::vector<int64_t> slots;
-        for (long p = 0; p < tokens; p++) slots.push_back(pages[first_page[i] + p / PAGE] * PAGE + p % PAGE);
-        const std::vector<float> k = normal(tokens * kv_heads * d), v = normal(tokens * kv_heads * d);
-        puna_store(type, keys.data(), values.data(), slots.data(), k.data(), v.data(), tokens, kv_heads, d);
+        for (long p = 0; p < tokens; p++) slots.push_back(pages[p / PAGE] * PAGE + p % PAGE);
+        puna_store(type, keys.data(), values.data(), slots.data(), k.data(), v.data(), tokens, heads, d);
+        for (long p = 0; p < tokens; p++)
+            for (long h = 0; h < heads; h++)
+                for (long c = 0; c < d; c++) {
+                    const long at = (p * heads + h) * d + c;
+                    const double step = type == CACHE_FP32 ? 0 : type == CACHE_BF16 ? 0.01 : 0.03;
+                    near("stored key", key(p, h, c), k[at], step);
+                    near("stored value", value(p, h, c), v[at], step);
+                }
+    }
+    long head(long p, long h) const { return (pages[p / PAGE] * kv_heads + h) * head_bytes<T>(d); }
+    float key(long p, long h, long c) const { return key_at<T>(keys.data() + head(p, h), p % PAGE, c, d); }
+    float value(long p, long h, long c) const {
+        return value_at<T>(values.data() + head(p, h), p % PAGE, c, d);
+    }
+};
+
+template <class T> void test_attention(int type, double tolerance) {
+    const long group = between(1, 8), kv_heads = between(1, 3), heads = group * kv_heads;
+    const long d = std::vector<long>{16, 64, 80, 128}[between(0, 3)], count = between(1, 4);
+    std::vector<Memory<T>> memories;
+    std::vector<int64_t> runs, sources;
+    long rows = 0;
+    memories.reserve(3 * count);
+    for (long i = 0; i < count; i++) {
+        const bool causal = between(0, 2) > 0;
+        const long length = between(0, 2) ? between(1, 3) : between(4, 40);
+        const long long_one = between(0, 5) ? 150 : 2200;
+        const long context = causal ? between(0, 1) ? 0 : between(0, long_one) : -1;
+        const long its = causal ? 1 : between(1, 3);
+        runs.insert(runs.end(), {rows, length, context, (int64_t)memories.size(), its});
+        for (long j = 0; j < its; j++) {
+            const long tokens = causal ? context + length : between(1, long_one);
+            memories.emplace_back(type, tokens, kv_heads, d, causal);
+            const Memory<T>& m = memories.back();
+            const int64_t pages = causal ? (int64_t)m.pages.data() : 0;
+            sources.insert(sources.end(), {(int64_t)m.keys.data(), (int64_t)m.values.data(), pages, tokens});
+        }
+        rows += length;
     }
     const std::vector<float> q = normal(rows * heads * d);
     std::vector<float> out(q.size(), NAN);
     puna_attention(
-        q.data(), type, keys.data(), values.data(), sequences, start.data(), length.data(), context.data(),
-        first_page.data(), pages.data(), heads, kv_heads, d, out.data());
-    for (long i = 0; i < sequences; i++)
-        for (long r = 0; r < length[i]; r++)
+        q.data(), type, runs.data(), count, sources.data(), (long)memories.size(), heads, kv_heads, d,
+        out.data());
+    for (long i = 0; i < count; i++) {
+        const int64_t* run = runs.data() + i * 5;
+        for (long r = 0; r < run[1]; r++)
             for (long h = 0; h < heads; h++) {
-                const float* query = q.data() + ((start[i] + r) * heads + h) * d;
+                const long at = ((run[0] + r) * heads + h) * d;
                 std::vector<double> sum(d);
                 double weights = 0;
-                for (long p = 0; p <= context[i] + r; p++) {
-                    const long head = pages[first_page[i] + p / PAGE] * kv_heads + h / group;
-                    double score = 0;
-                    for (long c = 0; c < d; c++)
-                        score += (double)query[c] * widened(keys[(head * d + c) * PAGE + p % PAGE]);
-                    const double weight = std::exp(score / std::sqrt((double)d));
-                    weights += weight;
-                    for (long c = 0; c < d; c++)
-                        sum[c] += weight * widened(values[(head * PAGE + p % PAGE) * d + c]);
+                for (long j = run[3]; j < run[3] + run[4]; j++) {
+                    const Memory<T>& m = memories[j];
+                    for (long p = 0; p < (run[2] < 0 ? m.tokens : run[2] + r + 1); p++) {
+                        double score = 0;
+                        for (long c = 0; c < d; c++) score += (double)q[at + c] * m.key(p, h / group, c);
+                        const double weight = std::exp(score / std::sqrt((double)d));
+                        weights += weight;
+                        for (long c = 0; c < d; c++) sum[c] += weight * m.value(p, h / group, c);
+                    }
                 }
-                const float* got = out.data() + ((start[i] + r) * heads + h) * d;
-                for (long c = 0; c < d; c++) near("attention", got[c], sum[c] / weights, 2e-5);
+                for (long c = 0; c < d; c++) near("attention", out[at + c], sum[c] / weights, tolerance);
             }
+    }
+}
+
+// What a cache in 8 bits makes of rows that hold no numbers, and of rows too small for a scale.
+void test_int8_extremes() {
+    std::vector<float> k(16), v(16);
+    std::vector<uint8_t> keys(head_bytes<int8_t>(16)), values(keys);
+    const int64_t slot = 0;
+    auto stored = [&](float x) {
+        k[3] = v[3] = x;
+        puna_store(CACHE_INT8, keys.data(), values.data(), &slot, k.data(), v.data(), 1, 1, 16);
+        return widened(((const uint16_t*)keys.data())[0]);
+    };
+    for (float bad : {NAN, INFINITY, -INFINITY}) check(std::isinf(stored(bad)), "a bad key", stored(bad), bad);
+    for (float tiny : {0.0f, 1e-45f, -1e-33f}) check(stored(tiny) == 0, "a tiny key", stored(tiny), 0);
+    for (float good : {1e-25f, -3e38f}) {
+        stored(good);
+        near("an extreme key", key_at<int8_t>(keys.data(), 0, 3, 16) / good, 1, 0.01);
+    }
 }
 
 // Two engines share the threads; each must get its own results.
@@ -334,10 +403,12 @@ int main(int count, char** arguments) {
         for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_linear(format);
         test_together();
         test_rowwise();
-        test_attention<float>(CACHE_FP32, NAN);
-        test_attention<uint16_t>(CACHE_BF16, 0x7fc0);
+        test_attention<float>(CACHE_FP32, 2e-5);
+        test_attention<uint16_t>(CACHE_BF16, 2e-5);
+        test_attention<int8_t>(CACHE_INT8, 2e-4);
     }
     for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_extremes(format);
+    test_int8_extremes();
     test_two_callers();
     leave_one_computing();
     return 0;

@@ -61,6 +61,15 @@ MaxContext = Annotated[
         show_default="the model's",
     ),
 ]
+KvDtype = Annotated[
+    str | None,
+    typer.Option(
+        "--kv",
+        help="Keys and values in fewer bits: int8 holds twice as many tokens (CPU alone so far).",
+        metavar="auto|float32|bfloat16|int8",
+        show_default="auto",
+    ),
+]
 KvMemory = Annotated[
     int | None,
     typer.Option(

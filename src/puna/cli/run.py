@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puna.cli.options import Alias, Device, Dtype, KvMemory, MaxContext, Quantize, aliases
+from puna.cli.options import Alias, Device, Dtype, KvDtype, KvMemory, MaxContext, Quantize, aliases
 
 if TYPE_CHECKING:
     from puna.chat import ChatModel
@@ -54,6 +54,7 @@ def run(
     dtype: Dtype = None,
     quantize: Quantize = None,
     max_context: MaxContext = None,
+    kv: KvDtype = None,
     kv_memory: KvMemory = None,
 ) -> int:
     """Run a program as it stands, with Puna in place of the retired endpoint.
@@ -72,6 +73,7 @@ def run(
         "dtype": dtype,
         "quantize": quantize,
         "max_context": max_context,
+        "kv_dtype": kv,
         "kv_memory": kv_memory,
     }
     if endpoint is not None and (model or alias or any(options.values())):

@@ -14,6 +14,7 @@ from puna.cli.options import (
     Device,
     Draft,
     Dtype,
+    KvDtype,
     KvMemory,
     MaxContext,
     Pin,
@@ -58,6 +59,7 @@ def serve(
     max_context: MaxContext = None,
     draft: Draft = None,
     speculation: Speculation = None,
+    kv: KvDtype = None,
     kv_memory: KvMemory = None,
     allow_image_urls: Annotated[
         bool | None,
@@ -92,6 +94,7 @@ def serve(
             "max_context": max_context,
             "draft": draft,
             "speculation": speculation,
+            "kv_dtype": kv,
             "kv_memory": kv_memory,
             "allow_image_urls": allow_image_urls,
             "pinned_tools": pin,

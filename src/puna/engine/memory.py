@@ -51,6 +51,7 @@ def plan_memory(
     *,
     weight_bytes: int,
     itemsize: int,
+    token_bytes: int | None = None,
     free_bytes: int,
     page_size: int,
     max_sequences: int,
@@ -59,7 +60,8 @@ def plan_memory(
     beside_token_bytes: int = 0,
     share: float = SHARE["cpu"],
 ) -> MemoryPlan:
-    """Divides `free_bytes`. `itemsize`: bytes of a number in weights and cache;
+    """Divides `free_bytes`. `itemsize`: bytes of a cached number; `token_bytes`: of all that one
+    token adds to the cache, where that is not so many numbers of that size (the cache is int8);
     `beside_token_bytes`: what a token takes in another model's cache with the same pages.
 
     `kv_memory` (bytes) and `max_context` (tokens) are the user's wishes: honoured or refused.
@@ -84,7 +86,8 @@ def plan_memory(
     longest = min(max_context or config.max_position_embeddings, config.max_position_embeddings)
     shortest = longest if max_context else min(longest, SHORTEST_CONTEXT)
     sizes = footprint(config, kv_element_size=itemsize)
-    page_bytes, image = (sizes.token + beside_token_bytes) * page_size, sizes.image
+    page_bytes = ((token_bytes or sizes.token) + beside_token_bytes) * page_size
+    image = sizes.image
     tile = image // config.vision.max_num_tiles if config.vision else 0
 
     budget = kv_memory

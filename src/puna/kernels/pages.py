@@ -24,6 +24,7 @@ PAGE = 16  # tokens a page, in the native kernels
 CODES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
 _SCALE = 2  # bytes
+_LARGE = 2**26  # bytes; what is smaller may stay in small pages of memory, and so waste nothing
 
 
 def new_pages(
@@ -36,13 +37,18 @@ def new_pages(
 ) -> tuple[Tensor, Tensor]:
     """Keys and values, their content undefined. int8 wants even `head_dim` and `page_size`."""
     if dtype == torch.int8:
-        shape = num_pages, kv_heads, head_dim + _SCALE, page_size
-        empty = torch.empty(2, *shape, dtype=dtype, device=device)
-        return empty[0], empty[1]
-    return (
-        torch.empty(num_pages, kv_heads, head_dim, page_size, dtype=dtype, device=device),
-        torch.empty(num_pages, kv_heads, page_size, head_dim, dtype=dtype, device=device),
-    )
+        both = [(num_pages, kv_heads, head_dim + _SCALE, page_size)] * 2
+    else:
+        both = [
+            (num_pages, kv_heads, head_dim, page_size),
+            (num_pages, kv_heads, page_size, head_dim),
+        ]
+    keys, values = (torch.empty(shape, dtype=dtype, device=device) for shape in both)
+    kernels = native.library()
+    if keys.is_cpu and kernels is not None and keys.nbytes >= _LARGE:
+        for tensor in (keys, values):
+            kernels.puna_large_pages(tensor.data_ptr(), tensor.nbytes)
+    return keys, values
 
 
 def bytes_per_token(kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:

@@ -13,7 +13,7 @@ import torch
 from puna.engine.memory import SHARE, MemoryPlan, free_memory, gigabytes, plan_memory
 from puna.errors import ModelTooLarge, StartupError
 from puna.kernels import native
-from puna.llama.catalog import footprint
+from puna.llama.cache import KVCache
 from puna.llama.packing import Packing, packed_bytes
 from puna.llama.weights import Checkpoint
 from puna.settings import Settings
@@ -52,7 +52,8 @@ def place(checkpoint: Checkpoint, settings: Settings, draft: Checkpoint | None =
     free = free_memory(device)
     dtype = _dtype(checkpoint, settings, device, free)
     packing = _packing(checkpoint, settings, device, dtype)
-    cache_dtype = torch.bfloat16 if packing else dtype
+    image_dtype = torch.bfloat16 if packing else dtype
+    cache_dtype = _cache_dtype(settings, device, image_dtype)
 
     drafting, draft_weights, draft_token = _beside(draft, settings, device, free)
 
@@ -61,7 +62,8 @@ def place(checkpoint: Checkpoint, settings: Settings, draft: Checkpoint | None =
             checkpoint.config,
             weight_bytes=weight_bytes + draft_weights,
             beside_token_bytes=draft_token,
-            itemsize=cache_dtype.itemsize,
+            itemsize=image_dtype.itemsize,
+            token_bytes=KVCache.bytes_per_page(checkpoint.config, 1, cache_dtype),
             free_bytes=free,
             page_size=settings.page_size,
             max_sequences=settings.max_sequences,
@@ -92,8 +94,10 @@ def _beside(
         return None, 0, 0
     dtype = _dtype(draft, settings, device, free)
     packing = _packing(draft, settings, device, dtype)
-    form = Form(dtype, torch.bfloat16 if packing else dtype, packing)
-    token = footprint(draft.config, kv_element_size=form.cache_dtype.itemsize).token
+    form = Form(
+        dtype, _cache_dtype(settings, device, torch.bfloat16 if packing else dtype), packing
+    )
+    token = KVCache.bytes_per_page(draft.config, 1, form.cache_dtype)
     return form, _weight_bytes(draft, dtype, packing), token
 
 
@@ -121,6 +125,25 @@ def _dtype(checkpoint: Checkpoint, settings: Settings, device: str, free: int) -
     if exact <= SMALL or (exact <= free / 2 and not quick):
         return torch.float32
     return torch.bfloat16
+
+
+def _cache_dtype(settings: Settings, device: str, usual: torch.dtype) -> torch.dtype:
+    """Of keys and values of tokens; those of images are always `usual`."""
+    if settings.kv_dtype == "auto":
+        return usual
+    if settings.kv_dtype != "int8":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.kv_dtype]
+    if device != "cpu":
+        raise StartupError(
+            f"kv_dtype is int8, which works on the CPU alone so far, and the device is {device}: "
+            "use --device cpu, or --kv auto"
+        )
+    if settings.page_size % 2:
+        raise StartupError(
+            f"kv_dtype is int8, where tokens lie in pairs, and page_size is {settings.page_size}: "
+            "use an even one"
+        )
+    return torch.int8
 
 
 def _packing(

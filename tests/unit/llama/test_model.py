@@ -190,12 +190,30 @@ def test_a_step_that_wants_no_logits_still_fills_the_cache(text: Llama) -> None:
     assert (last - logits_of(text, ids)[29]).abs().max() <= CLOSE
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int8])
 def test_a_cache_takes_the_bytes_it_says(dtype: torch.dtype) -> None:
     cache = KVCache(VISION, 3, 16, dtype)
     held = sum(tensor.nbytes for layer in cache.layers for tensor in layer)
     assert len(cache.layers) == 4
     assert held == 3 * KVCache.bytes_per_page(VISION, 16, dtype)
+
+
+def test_a_cache_in_8_bits_moves_logits_a_little_and_splits_change_them_no_more(
+    text: Llama,
+) -> None:
+    """Logits here are of unit size."""
+    ids, pages = tokens(70), torch.randperm(PAGES)
+
+    def in_8_bits(sizes: list[int]) -> Tensor:
+        cache, out, done = KVCache(UNTIED, PAGES, PAGE_SIZE, torch.int8), [], 0
+        for size in sizes:
+            out += step(text, cache, [(ids[done : done + size], done, pages, ())])
+            done += size
+        return torch.cat(out)
+
+    whole = in_8_bits([70])
+    assert 0 < (whole - logits_of(text, ids)).abs().max() <= 0.1
+    assert (in_8_bits([1] * 70) - whole).abs().max() <= CLOSE
 
 
 def test_stale_content_of_a_page_is_never_read(text: Llama) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from puna.errors import ModelTooLarge
+from puna.errors import ModelTooLarge, StartupError
 from puna.kernels import Packed, native
+from puna.llama.cache import KVCache
 from puna.llama.catalog import LLAMA_3_2_1B
 from puna.llama.load import load_llama
 from puna.llama.packing import packed_bytes
@@ -123,3 +124,37 @@ def test_a_model_that_fits_in_int4_alone_is_refused_with_that_advice(
     with pytest.raises(ModelTooLarge) as caught:
         place(checkpoint, Settings(device="cpu"))
     assert "int4" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kv", ["auto", "float32", "bfloat16", "int8"])
+def test_memory_is_planned_for_keys_and_values_as_they_are_kept(folder: Path, kv: str) -> None:
+    checkpoint = open_checkpoint(folder / "hf")
+    placement = place(checkpoint, Settings(device="cpu", kv_dtype=kv, kv_memory=2**20))  # type: ignore[arg-type]
+    memory = placement.memory
+    cache = KVCache(
+        checkpoint.config, memory.num_pages, memory.page_size, placement.cache_dtype
+    )
+    taken = sum(tensor.nbytes for layer in cache.layers for tensor in layer)
+    assert taken == memory.num_pages * memory.page_bytes <= 2**20
+    assert kv == "auto" or placement.cache_dtype == getattr(torch, kv)
+
+
+def test_8_bits_hold_nearly_twice_the_tokens_of_bfloat16(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder / "hf")
+    tokens = [
+        place(checkpoint, Settings(device="cpu", kv_dtype=kv, kv_memory=2**20)).memory.kv_tokens
+        for kv in ("bfloat16", "int8")
+    ]
+    assert 1.7 < tokens[1] / tokens[0] <= 2
+
+
+def test_8_bit_keys_and_values_are_refused_where_they_do_not_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_checkpoint(folder / "hf")
+    with pytest.raises(StartupError, match="page_size is 5: use an even one"):
+        place(checkpoint, Settings(device="cpu", kv_dtype="int8", page_size=5))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**34, 2**34))
+    with pytest.raises(StartupError, match="kv_dtype is int8, which works on the CPU alone"):
+        place(checkpoint, Settings(device="cuda", kv_dtype="int8"))

@@ -33,6 +33,7 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "puna_rms_norm": (c_void_p, c_void_p, c_float, c_long, c_long, c_void_p),
     "puna_swiglu": (c_void_p, c_void_p, c_long, c_long, c_void_p),
     "puna_rotate": (c_void_p, c_void_p, c_void_p, c_long, c_long, c_long, c_void_p),
+    "puna_large_pages": (c_void_p, c_long),
     "puna_store": (c_int, *(c_void_p,) * 5, c_long, c_long, c_long),
     "puna_attention": (
         *(c_void_p, c_int, c_void_p, c_long, c_void_p, c_long),

@@ -4,6 +4,10 @@
 #include "attention.h"
 #include "linear.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #define EXPORT __attribute__((visibility("default")))
 
 namespace {
@@ -82,6 +86,17 @@ EXPORT void puna_rotate(
                 out[at + half + i] = second * c[i] + first * s[i];
             }
     });
+}
+
+// Asks for large pages of memory, where the system has them: a context of gigabytes is read at random
+// places, and would miss the translation of each.
+EXPORT void puna_large_pages(void* memory, long bytes) {
+#if defined(MADV_HUGEPAGE)
+    const uintptr_t first = ((uintptr_t)memory + 4095) & ~(uintptr_t)4095;
+    madvise((void*)first, (uintptr_t)memory + bytes - first, MADV_HUGEPAGE);
+#else
+    (void)memory, (void)bytes;
+#endif
 }
 
 // Writes k and v [rows, kv_heads, head_dim] into pages, row r at slots[r]; see attention.h.
