@@ -1,12 +1,12 @@
 """A decode step late in a long context, against the bandwidth bound; attention's share of prefill.
 
-    python -m bench.long_context [--context 131072] [--kv int8 bfloat16] [--weights int4] [--rounds 5]
+    python -m bench.long_context [--context 131072] [--kv int8 bfloat16] [--rows 1 4]
 
-Llama 3.2 1B shape, random weights. The cache is filled with random keys, not by a prefill of hours:
-a step reads the same bytes either way. The bound is what the same threads take to read as many bytes
-as weights and cache have, in one sum of floats over a large array (`read`), measured in turns with
-the step, so that the machine's drift meets both. `--prefill` times attention alone, of 512 rows at
-the end of each context.
+Llama 3.2 1B shape, random weights. The cache is filled with random keys, not by a prefill of
+hours: a step reads the same bytes either way. The bound is what the same threads take to read as
+many bytes as weights and cache have, in torch's sum of floats over a large array, measured in
+turns with the step, so that the machine's drift meets both. `--prefill` times attention alone, of
+512 rows at the end of each context.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ no sequences' owners.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ctypes import CDLL
-from typing import NamedTuple, Protocol
+from itertools import pairwise
+from typing import NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +106,9 @@ def cross_attention_twin(
 ) -> Tensor:
     """The same in plain torch."""
     outputs: list[Tensor] = []
-    for rows, theirs in zip(queries.split(tuple(lengths)), sources, strict=True):
+    start = 0
+    for length, theirs in zip(lengths, sources, strict=True):
+        rows, start = queries[start : start + length], start + length
         each = [
             read(keys, values, torch.arange(len(keys), device=keys.device), tokens)
             for keys, values, tokens in theirs
@@ -138,14 +141,12 @@ def padded_attention(
         # Real tokens come first: so what padding sees is the beginning of what all others see.
         place = torch.where(mine, mine.cumsum(0) - 1, count + (~mine).cumsum(0) - 1)
         store(keys, values, place, k[image], v[image])
-        kinds, lengths = torch.unique_consecutive(mine, return_counts=True)
-        outputs.append(
-            cross_attention(
-                queries[image],
-                lengths.tolist(),
-                [[Source(keys, values, tokens if kind else count)] for kind in kinds.tolist()],
-            )
-        )
+        kinds = [bool(each) for each in mine]
+        ends = [0, *(i for i in range(1, tokens) if kinds[i] != kinds[i - 1]), tokens]
+        lengths = [end - start for start, end in pairwise(ends)]
+        seen = [tokens if kinds[start] else count for start in ends[:-1]]
+        sources = [[Source(keys, values, each)] for each in seen]
+        outputs.append(cross_attention(queries[image], lengths, sources))
     return torch.stack(outputs)
 
 
@@ -160,18 +161,22 @@ def _run(
     kernels: CDLL,
     queries: Tensor,
     keys: Tensor,
-    runs: Iterable[tuple[int, ...]],
-    sources: Iterable[tuple[int, ...]],
+    runs: Sequence[tuple[int, ...]],
+    sources: Sequence[tuple[int, ...]],
 ) -> Tensor:
     """`runs` and `sources` as `puna_attention` wants them."""
-    queries, runs, sources = queries.contiguous(), torch.tensor(runs), torch.tensor(sources)
+    queries, run_table, source_table = (
+        queries.contiguous(),
+        torch.tensor(runs),
+        torch.tensor(sources),
+    )
     out = torch.empty_like(queries)
     kernels.puna_attention(
         queries.data_ptr(),
         CODES[keys.dtype],
-        runs.data_ptr(),
+        run_table.data_ptr(),
         len(runs),
-        sources.data_ptr(),
+        source_table.data_ptr(),
         len(sources),
         queries.shape[1],
         keys.shape[1],

@@ -1,9 +1,9 @@
 """Keys and values in pages of a cache: how they lie, how rows get there, how they are read again.
 
-| dtype | keys | values |
+| dtype | [num_pages, kv_heads, ...] of keys | of values |
 |---|---|---|
-| a float | [num_pages, kv_heads, head_dim, page_size] | [num_pages, kv_heads, page_size, head_dim] |
-| int8 | [num_pages, kv_heads, head_dim + 2, page_size], and values alike | |
+| a float | head_dim, page_size | page_size, head_dim |
+| int8 | head_dim + 2, page_size | head_dim + 2, page_size |
 
 Keys lie head_dim first, so that a page of them is one vector for each feature. In int8 each token
 and head has a bf16 scale: a head's block of a page is `page_size` scales, then whole numbers in the

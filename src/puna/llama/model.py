@@ -229,23 +229,22 @@ class Llama(nn.Module):
     def encode_image(self, image: PreparedImage) -> EncodedImage:
         """What `ImageView` wants of an image. Raises `InvalidImage` when the model has no eyes."""
         *_, encoded = self.encoding(image)
-        assert encoded is not None
         return encoded
 
-    def encoding(self, image: PreparedImage) -> Iterator[EncodedImage | None]:
-        """`encode_image` a layer at a time: None as long as there is more to do, then the result.
-        Whoever waits for other work does it in between."""
+    def encoding(self, image: PreparedImage) -> Iterator[EncodedImage]:
+        """`encode_image` a layer of the encoder at a time: nothing is given as long as there is
+        more to do, and in the end the result. Whoever has other work does it in between."""
         if not self.config.vision:
             raise InvalidImage("this model takes text only: send images to a vision model")
         pixels = image.pixels.to(self.model.norm.weight.device)
-        tiles: Tensor | None = None
-        for tiles in self.vision_model.layer_by_layer(
+        tiles = pixels
+        for step in self.vision_model.layer_by_layer(
             pixels[None],
             torch.tensor([image.aspect_ratio_id], device=pixels.device),
             torch.tensor([image.num_tiles], device=pixels.device),
         ):
-            yield None
-        assert tiles is not None
+            tiles = step
+            yield ()
         features = self.multi_modal_projector(tiles[0, : image.num_tiles].flatten(0, 1))
         yield tuple(
             layer.cross_attn.source(features)

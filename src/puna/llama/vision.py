@@ -151,10 +151,7 @@ class VisionEncoder(nn.Module):
             pixels = pixels.unsqueeze(0)
         ratio = torch.as_tensor(aspect_ratio_id, device=pixels.device).expand(len(pixels))
         used = torch.as_tensor(num_tiles, device=pixels.device).expand(len(pixels))
-        out: Tensor | None = None
-        for out in self.layer_by_layer(pixels, ratio, used):
-            pass
-        assert out is not None
+        *_, out = self.layer_by_layer(pixels, ratio, used)
         return out[0] if single else out
 
     def layer_by_layer(self, pixels: Tensor, ratio: Tensor, used: Tensor) -> Iterator[Tensor]:

@@ -298,7 +298,6 @@ def test_padding_sees_no_padding_and_everybody_else_sees_all(
     for image in range(2):
         whole = [each[image] for each in (k, v)]
         seen = [
-            [each if real[image, row] else each[real[image]] for row in range(75)]
-            for each in whole
+            [each if real[image, row] else each[real[image]] for row in range(75)] for each in whole
         ]
         assert (got[image] - naive_rows(q[image], *seen)).abs().max() <= tolerance

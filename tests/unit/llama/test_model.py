@@ -134,9 +134,7 @@ def test_only_rows_from_the_image_on_are_moved_by_it(vision: Llama) -> None:
 
 
 def test_rows_are_cut_into_runs_that_see_the_same_images() -> None:
-    one, two, three = (
-        ImageView((), first, end) for first, end in ((12, 15), (15, 30), (16, 30))
-    )
+    one, two, three = (ImageView((), first, end) for first, end in ((12, 15), (15, 30), (16, 30)))
     batch = Batch(
         torch.zeros(13).long(),
         torch.arange(13),

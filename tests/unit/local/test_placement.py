@@ -131,9 +131,7 @@ def test_memory_is_planned_for_keys_and_values_as_they_are_kept(folder: Path, kv
     checkpoint = open_checkpoint(folder / "hf")
     placement = place(checkpoint, Settings(device="cpu", kv_dtype=kv, kv_memory=2**20))  # type: ignore[arg-type]
     memory = placement.memory
-    cache = KVCache(
-        checkpoint.config, memory.num_pages, memory.page_size, placement.cache_dtype
-    )
+    cache = KVCache(checkpoint.config, memory.num_pages, memory.page_size, placement.cache_dtype)
     taken = sum(tensor.nbytes for layer in cache.layers for tensor in layer)
     assert taken == memory.num_pages * memory.page_bytes <= 2**20
     assert kv == "auto" or placement.cache_dtype == getattr(torch, kv)
