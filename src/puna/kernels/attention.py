@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ctypes import CDLL
 from itertools import pairwise
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
