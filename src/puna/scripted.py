@@ -1,7 +1,8 @@
 """`ScriptedModel`: a `ChatModel` whose replies you wrote, for tests, examples and documentation.
 
 It computes nothing and knows no tokens: its "tokens" are the pieces into which it cuts a text, and
-its usage counts words of the prompt and pieces of the answer.
+its usage counts words of the prompt and pieces of the answer. Nothing binds it, neither tools nor
+`tool_choice` nor `response_format`: what it says is what the script says.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from puna.chat import (
     message,
     request,
 )
-from puna.errors import InvalidValue, RequestError
+from puna.errors import EngineFailed, InvalidValue, RequestError
 from puna.llama.tokenizer import Tokenizer
 from puna.local import LocalModel
 from puna.settings import Settings
@@ -218,6 +218,17 @@ def test_what_no_grammar_can_do_is_refused_by_name_before_the_first_event(
             answers(model, ask(model, **fields))
         assert caught.value.param == param
         assert "\n" not in caught.value.message
+
+
+def test_a_closed_model_says_so_to_who_wants_a_grammar(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("closed") / "tiny"
+    write_hf(folder, TINY_TEXT, random_weights(TINY_TEXT, seed=3))
+    model = LocalModel.load(folder, SETTINGS)
+    model.close()
+    with pytest.raises(EngineFailed, match="shut down"):
+        answers(model, ask(model, response_format=JsonFormat()))
 
 
 # --- hostile schemas -----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from puna.chat import ChatRequest, NamedTool
 from puna.engine.grammar import Grammars, Guarding
-from puna.errors import CheckpointError, InvalidValue
+from puna.errors import CheckpointError, EngineFailed, InvalidValue
 from puna.llama.config import PromptFamily
 from puna.llama.grammars import CallForm, forced_calls, free_calls, json_grammar
 from puna.llama.prompt import PromptStyle, offered_tools
@@ -48,9 +48,12 @@ class Constraints:
         asked = _asked_by(request)
         if asked is None:
             return None
-        work = asyncio.wrap_future(self._pool.submit(self._compile, request))
         try:
-            return await asyncio.wait_for(work, SECONDS)
+            work = self._pool.submit(self._compile, request)
+        except RuntimeError:
+            raise EngineFailed("the engine is shut down") from None
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(work), SECONDS)
         except TimeoutError:
             raise InvalidValue(
                 f"{asked}: making a grammar of it took longer than {SECONDS:.0f} seconds: simplify "
@@ -59,7 +62,7 @@ class Constraints:
             ) from None
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
 
     def _compile(self, request: ChatRequest) -> Guarding:
         offered = offered_tools(request)
