@@ -1,0 +1,152 @@
+"""Sixteen clients stream from `puna serve`, and from llama.cpp's server, taking turns.
+
+    python -m bench.server_load [--clients 16] [--rounds 5] [--tokens 48]
+
+Both serve the same GGUF file over HTTP on loopback, two threads, greedy. Each client sends a prompt
+of its own of about 128 tokens as a chat and reads the answer as it comes. Told are all tokens of
+the answers a second, from the first request to the last token (so prefill counts), and the 95th
+percentile of the times between two pieces of text of one answer. Peak memory is that of each
+server's process at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from bench import checkpoints, peers
+
+PUNA = str(Path(sys.executable).with_name("puna"))
+WORDS = ("grass", "wind", "llama", "stone", "river", "cloud", "salt", "sun", "night", "water")
+
+
+async def client(http: httpx2.AsyncClient, tokens: int, number: int) -> tuple[int, list[float]]:
+    """Tokens of the answer, and the moments at which its pieces came."""
+    words = random.Random(number).choices(WORDS, k=100)
+    body: dict[str, Any] = {
+        "model": "random",
+        "messages": [{"role": "user", "content": " ".join(words)}],
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    moments: list[float] = []
+    counted = 0
+    async with http.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            chunk = json.loads(line[6:])
+            if any(choice["delta"].get("content") for choice in chunk["choices"]):
+                moments.append(time.perf_counter())
+            if chunk.get("usage"):
+                counted = chunk["usage"]["completion_tokens"]
+    return counted, moments
+
+
+async def load(url: str, clients: int, tokens: int, seed: int) -> tuple[float, float]:
+    """Tokens a second of all together, and p95 of the seconds between two pieces."""
+    limits = httpx2.Limits(max_connections=clients)
+    async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
+        started = time.perf_counter()
+        answers = await asyncio.gather(
+            *(client(http, tokens, seed * clients + number) for number in range(clients))
+        )
+        seconds = time.perf_counter() - started
+    gaps = [
+        later - sooner
+        for _, moments in answers
+        for sooner, later in zip(moments, moments[1:], strict=False)
+    ]
+    return sum(counted for counted, _ in answers) / seconds, statistics.quantiles(gaps, n=20)[-1]
+
+
+@contextmanager
+def serving(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ}
+    )
+    try:
+        for _ in range(600):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                break
+            time.sleep(0.5)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def peak(process: subprocess.Popen[bytes]) -> str:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    values = dict(line.split(":", 1) for line in status.splitlines())
+    return f"{int(values['VmHWM'].split()[0]) / 1e3:.0f} MB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=48)
+    options = parser.parse_args()
+    peers.install()
+    file = str(checkpoints.gguf_checkpoint(Path(__file__).parent / ".checkpoints", "1B", "Q4_0"))
+    threads = str(len(os.sched_getaffinity(0)))
+    context = 512  # of each client
+    ports = free_port(), free_port()
+    ours = [PUNA, "serve", file, "--port", str(ports[0]), "--alias", f"random={Path(file).stem}"]
+    theirs = [
+        *(str(peers.LLAMA_CPP / "llama-server"), "-m", file, "--port", str(ports[1])),
+        *("-t", threads, "-np", str(options.clients), "-c", str(context * options.clients)),
+        *("-lm", "none", "--no-webui", "--chat-template", "llama3"),
+    ]
+    kv = context * options.clients * 32768
+    ours += ["--kv-memory", str(kv)]
+    taken: dict[str, list[tuple[float, float]]] = {"puna serve": [], "llama-server": []}
+    with serving(ours, ports[0]) as first, serving(theirs, ports[1]) as second:
+        for number in range(options.rounds + 1):
+            for name, port in zip(taken, ports, strict=True):
+                url = f"http://127.0.0.1:{port}"
+                told = asyncio.run(load(url, options.clients, options.tokens, number))
+                if number:  # the first round warms up
+                    taken[name].append(told)
+        memory = dict(zip(taken, (peak(first), peak(second)), strict=True))
+    for name, rounds in taken.items():
+        rates, gaps = [rate for rate, _ in rounds], [1000 * gap for _, gap in rounds]
+        print(
+            f"{name}: {statistics.median(rates):.1f} tokens/s ({min(rates):.1f} to "
+            f"{max(rates):.1f}); p95 between pieces {statistics.median(gaps):.0f} ms "
+            f"({min(gaps):.0f} to {max(gaps):.0f}); peak memory {memory[name]}"
+        )
+    for at, what in enumerate(("tokens/s", "p95")):
+        ratio = [a[at] / b[at] for a, b in zip(*taken.values(), strict=True)]
+        print(
+            f"ratio of {what}: {statistics.median(ratio):.2f} "
+            f"({min(ratio):.2f} to {max(ratio):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
