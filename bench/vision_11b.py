@@ -4,8 +4,8 @@
 
 A layer of the encoder costs what each of the others costs, so one local layer of ours (weights in
 8 bits, as every packed model keeps the encoder) and one of transformers in bfloat16 take turns, on
-the same 6432 tokens; `x 40` is what 32 local and 8 gated layers come to. `--whole` runs all 40 once,
-with patches, projector and the keys and values of one cross-attention layer of 8, and then a prompt
+the same 6432 tokens; `x 40` is what 32 local and 8 gated layers come to. `--whole` runs all 40
+once, with patches, projector and keys and values of one cross-attention layer of 8, then a prompt
 of 32 tokens through 5 of the decoder's 40 layers, one of them cross-attention (int4, a vocabulary
 of 1024 instead of 128256). Nothing is extrapolated but `x 40`.
 """
@@ -101,9 +101,8 @@ def one_layer(rounds: int, peer: bool) -> None:
         )
     if peer:
         ratio = [b / a for a, b in zip(taken["ours"], taken["transformers"], strict=True)]
-        print(
-            f"transformers / ours: {statistics.median(ratio):.1f} ({min(ratio):.1f} to {max(ratio):.1f})"
-        )
+        low, high = min(ratio), max(ratio)
+        print(f"transformers / ours: {statistics.median(ratio):.1f} ({low:.1f} to {high:.1f})")
 
 
 def whole() -> None:
