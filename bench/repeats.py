@@ -1,13 +1,13 @@
 """Decode at batch 1 on texts that repeat their prompt: with guessing and without.
 
-    python -m bench.repeats [--texts edit summary tool story] [--weights int4] [--rounds 5]
+    python -m bench.repeats [--texts edit summary tool story] [--rounds 5]
 
 A model of random weights repeats nothing, so the texts are given: an edit of a program, a summary
 of minutes, an answer from a tool's result, and a story that repeats nothing, each a prompt and an
 answer in `bench/texts`. The model of the true shape computes every row; then, and only then, the
 logit of the token that stands in the answer at that place is made the greatest. So what is guessed
-right is decided by a real text, and what a step costs by the real shape. Not real is the tokenizer:
-words, their spaces and marks, cut at seven characters, about as long as Llama's tokens.
+right is decided by a real text in Llama 3's real tokens, and what a step costs by the real shape.
+The texts were written for this bench, not by a model: they repeat what a careful writer repeats.
 
 Taking turns, round by round: the same engine with and without speculation, which begins each round
 without experience. Told is the answer's speed from its first token to its last, the median of the
@@ -17,27 +17,28 @@ rounds with the slowest and the fastest, and how many tokens came of a step.
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.decode_1b import LLAMA_3_2_1B, PAGE_SIZE, random_model
+from bench.loading import loaded, terms
 from puna.engine.engine import Engine, EngineLimits
 from puna.engine.sequence import Emitted, Outcome, Prompt, SamplingParams
 from puna.engine.speculation import Speculation
-from puna.kernels import Format, native
+from puna.kernels import native
 from puna.llama.batch import Batch
 from puna.llama.cache import KVCache
 from puna.llama.model import Llama
+from puna.llama.tokenizer import Tokenizer
 
 TEXTS = Path(__file__).parent / "texts"
 CONTEXT = 4096
+PAGE_SIZE = 16
 
 
 class Replayed:
@@ -56,17 +57,9 @@ class Replayed:
         return self.model.encode_image(image)
 
 
-def tokens_of(text: str, known: dict[str, int]) -> list[int]:
-    """A number for each piece; equal pieces have equal numbers."""
-    pieces = re.findall(r" ?[^\W\d_]+| ?\d{1,3}| ?(?:[^\w\s]|_)+|\s*\n+|\s+", text)
-    cut = [piece[i : i + 7] for piece in pieces for i in range(0, len(piece), 7)]
-    return [known.setdefault(piece, len(known)) for piece in cut]
-
-
-def read(name: str, answer_tokens: int) -> tuple[list[int], list[int]]:
+def read(name: str, tokenizer: Tokenizer, answer_tokens: int) -> tuple[list[int], list[int]]:
     prompt, answer = (TEXTS / f"{name}.txt").read_text().split("=== ANSWER ===\n")
-    known: dict[str, int] = {}
-    return tokens_of(prompt, known), tokens_of(answer, known)[:answer_tokens]
+    return tokenizer.encode(prompt), tokenizer.encode(answer)[:answer_tokens]
 
 
 def seconds(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> tuple[float, int]:
@@ -90,14 +83,9 @@ def seconds(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> tup
 
 
 def compare(
-    name: str,
-    model: Replayed,
-    cache: KVCache,
-    rounds: int,
-    most: int,
-    report: Callable[[str], None],
+    name: str, model: Replayed, cache: KVCache, tokenizer: Tokenizer, rounds: int, most: int
 ) -> None:
-    prompt, answer = read(name, most)
+    prompt, answer = read(name, tokenizer, most)
     model.text = torch.tensor([*prompt, *answer])
     limits = EngineLimits(CONTEXT, CONTEXT // PAGE_SIZE, PAGE_SIZE)
     taken: dict[str, list[float]] = {"off": [], "auto": []}
@@ -112,34 +100,29 @@ def compare(
     ratio = statistics.median(a / b for a, b in zip(taken["off"], taken["auto"], strict=True))
     for mode, values in taken.items():
         speeds = [(len(answer) - 1) / value for value in values]
-        report(
+        print(
             f"{name:<8} {len(prompt):4} + {len(answer):3} tokens, speculation {mode:<4} "
             f"{statistics.median(speeds):6.1f} tokens/s ({min(speeds):.1f} to {max(speeds):.1f}), "
-            f"{(len(answer) - 1) / steps[mode]:.2f} tokens a step"
+            f"{(len(answer) - 1) / steps[mode]:.2f} tokens a step",
+            flush=True,
         )
-    report(f"{name:<8} {ratio:.2f} times as fast with speculation")
+    print(f"{name:<8} {ratio:.2f} times as fast with speculation", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="decode of texts that repeat their prompt")
     parser.add_argument("--texts", nargs="+", default=["edit", "summary", "tool", "story"])
-    parser.add_argument("--weights", default="int4", choices=["int4", "int8", "bf16"])
     parser.add_argument("--threads", type=int, default=native.processors())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=160, help="of the answer, at most")
     options = parser.parse_args()
 
-    torch.set_num_threads(options.threads)
-    kernels = native.library()
-    if kernels is not None:
-        kernels.puna_threads(options.threads)
-    model = Replayed(random_model(LLAMA_3_2_1B, torch.float32, cast(Format, options.weights)))
-    cache = KVCache(LLAMA_3_2_1B, CONTEXT // PAGE_SIZE, PAGE_SIZE, torch.bfloat16)
-    print(f"{options.weights}, {options.threads} threads, native {native.instruction_sets()}")
+    llama, checkpoint = loaded(options.threads)
+    cache = KVCache(checkpoint.config, CONTEXT // PAGE_SIZE, PAGE_SIZE, torch.bfloat16)
+    print(f"{terms(options.threads)}; median of {options.rounds} rounds", flush=True)
+    tokenizer = checkpoint.tokenizer()
     for name in options.texts:
-        compare(
-            name, model, cache, options.rounds, options.tokens, lambda line: print(line, flush=True)
-        )
+        compare(name, Replayed(llama), cache, tokenizer, options.rounds, options.tokens)
 
 
 if __name__ == "__main__":
