@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -72,7 +73,7 @@ async def load(url: str, clients: int, tokens: int, seed: int) -> tuple[float, f
     gaps = [
         later - sooner
         for _, moments in answers
-        for sooner, later in zip(moments, moments[1:], strict=False)
+        for sooner, later in itertools.pairwise(moments)
     ]
     return sum(counted for counted, _ in answers) / seconds, statistics.quantiles(gaps, n=20)[-1]
 
