@@ -163,7 +163,8 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
         for above in ((weights > floor).nonzero()[:, 0] for floor in _FLOORS)
         if len(above) == len(weights) or float(weights[above].sum(dtype=torch.float64)) >= enough
     )
-    found, order = weights[likely].double().sort(descending=True, stable=True)
+    sorted_weights, order = weights[likely].sort(descending=True, stable=True)
+    found = sorted_weights.double()
     before = found.cumsum(dim=-1) - found
     return likely[order[: max(1, int((before < enough).sum()))]]
 
