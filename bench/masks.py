@@ -4,7 +4,8 @@
 
 Random weights, the real vocabulary of 128,256 tokens (from Meta's `llama-models` package, which is
 a development dependency), greedy and sampled rows. No speculation: it would guess what the grammar
-forces, and make that faster. The kinds take turns, round by round; what is told is a step's time,
+forces, and make that faster. Two engines over one model take turns, step by step, so that the
+machine's drift (far more than a grammar's cost) meets both alike; what is told is a step's time,
 from the scheduler to the chosen ids. The grammar is an endless array of objects, so that no answer
 ends before its round.
 """
@@ -24,6 +25,7 @@ from bench.decode_1b import LLAMA_3_2_1B, random_model
 from puna.chat import JsonFormat
 from puna.engine.engine import Engine, EngineLimits
 from puna.engine.grammar import Grammars
+from puna.engine.runner import Model
 from puna.engine.sequence import Constraint, Emitted, Outcome, Prompt, SamplingParams
 from puna.kernels import Format, native
 from puna.llama.cache import KVCache
@@ -31,7 +33,7 @@ from puna.llama.grammars import json_grammar
 from puna.llama.tokenizer import Tokenizer
 
 CONTEXT = 128
-STEPS = 24
+STEPS = 32
 PAGE_SIZE = 16
 SCHEMA = {
     "type": "array",
@@ -51,46 +53,72 @@ SCHEMA = {
 }
 
 
-class Bench:
-    def __init__(self, weights: Format, most: int) -> None:
-        config = LLAMA_3_2_1B
-        pages = most * (CONTEXT + STEPS + 2 * PAGE_SIZE) // PAGE_SIZE
+class Side:
+    """One engine, and the answers that it is giving."""
+
+    def __init__(self, model: Model, pages: int) -> None:
         self._engine = Engine(
-            random_model(config, torch.float32, weights),
-            KVCache(config, pages, PAGE_SIZE, torch.bfloat16),
+            model,
+            KVCache(LLAMA_3_2_1B, pages, PAGE_SIZE, torch.bfloat16),
             EngineLimits(context=1024, num_pages=pages, page_size=PAGE_SIZE),
         )
+        self._said = 0
+
+    def begin(
+        self, count: int, temperature: float, constraint: Callable[[], Constraint | None]
+    ) -> None:
+        sampling = SamplingParams(STEPS + 2, temperature=temperature, top_p=0.9, seed=1)
+        for number in range(count):
+            prompt = Prompt(tuple(range(1000 + number, 1000 + number + CONTEXT)))
+            self._engine.submit(prompt, sampling, self._hear, constraint())
+        before = self._said
+        while self._said < before + count:
+            self._engine.step()  # the prompts, cached after the first round
+
+    def step(self, count: int) -> float:
+        """Seconds in which `count` sequences say one token each."""
+        before, start = self._said, time.perf_counter()
+        self._engine.step()
+        taken = time.perf_counter() - start
+        if self._said - before != count:
+            raise SystemExit("not every sequence said one token in this step")
+        return taken
+
+    def end(self) -> None:
+        while self._engine.step():
+            pass
+
+    def _hear(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Exception):
+            raise SystemExit(f"a request failed: {outcome}")
+        self._said += isinstance(outcome, Emitted)
+
+
+class Bench:
+    def __init__(self, weights: Format, most: int) -> None:
+        model = random_model(LLAMA_3_2_1B, torch.float32, weights)
+        pages = most * (CONTEXT + STEPS + 2 * PAGE_SIZE) // PAGE_SIZE
+        self._plain, self._masked = Side(model, pages), Side(model, pages)
         tokenizer = Tokenizer.from_file(Path(meta.__file__).parent / "tokenizer.model")
-        self._grammars = Grammars(tokenizer, config.vocab_size, tokenizer.stop_ids)
+        self._grammars = Grammars(tokenizer, LLAMA_3_2_1B.vocab_size, tokenizer.stop_ids)
 
     def compile(self) -> Constraint:
         return self._grammars.compile(json_grammar(JsonFormat(SCHEMA)))
 
-    def steps(self, count: int, temperature: float, *, constrained: bool) -> list[float]:
-        """Seconds of each step in which `count` sequences say one token each."""
-        sampling = SamplingParams(STEPS + 2, temperature=temperature, top_p=0.9, seed=1)
-        said = 0
-
-        def outbox(outcome: Outcome) -> None:
-            nonlocal said
-            if isinstance(outcome, Exception):
-                raise SystemExit(f"a request failed: {outcome}")
-            said += isinstance(outcome, Emitted)
-
-        for number in range(count):
-            prompt = Prompt(tuple(range(1000 + number, 1000 + number + CONTEXT)))
-            self._engine.submit(prompt, sampling, outbox, self.compile() if constrained else None)
-        while said < count:
-            self._engine.step()  # the prompts, cached after the first round
-        taken: list[float] = []
-        for _ in range(STEPS):
-            before, start = said, time.perf_counter()
-            self._engine.step()
-            taken.append(time.perf_counter() - start)
-            if said - before != count:
-                raise SystemExit("not every sequence said one token in this step")
-        while self._engine.step():
-            pass
+    def steps(self, count: int, temperature: float) -> list[tuple[float, float]]:
+        """Seconds of each step, without and with a grammar."""
+        self._plain.begin(count, temperature, lambda: None)
+        self._masked.begin(count, temperature, self.compile)
+        taken: list[tuple[float, float]] = []
+        for number in range(STEPS):
+            if number % 2:
+                plain = self._plain.step(count)
+                taken.append((plain, self._masked.step(count)))
+            else:
+                masked = self._masked.step(count)
+                taken.append((self._plain.step(count), masked))
+        self._plain.end()
+        self._masked.end()
         return taken
 
 
@@ -119,16 +147,17 @@ def main() -> None:
     )
     for count in options.batches:
         for temperature in (0.0, 1.0):
-            taken: dict[bool, list[float]] = {False: [], True: []}
-            for number in range(options.rounds + 1):
-                for constrained in taken:
-                    seconds = bench.steps(count, temperature, constrained=constrained)
-                    if number:  # the first round warms up
-                        taken[constrained] += seconds
-            plain, masked = (statistics.median(taken[each]) for each in (False, True))
+            bench.steps(count, temperature)  # warms up
+            pairs = [
+                pair for _ in range(options.rounds) for pair in bench.steps(count, temperature)
+            ]
+            plain = statistics.median(each for each, _ in pairs)
+            more = sorted(masked - each for each, masked in pairs)
+            low, middle, high = (more[len(more) * part // 4] for part in (1, 2, 3))
             print(
-                f"batch {count}, temperature {temperature}: {plain * 1e3:.2f} ms a step without, "
-                f"{masked * 1e3:.2f} ms with a grammar: {masked / plain - 1:+.1%}"
+                f"batch {count}, temperature {temperature}: {plain * 1e3:.2f} ms a step, with a "
+                f"grammar {middle * 1e3:+.2f} ms ({low * 1e3:+.2f} to {high * 1e3:+.2f}, quartiles "
+                f"of {len(pairs)}): {middle / plain:+.1%}"
             )
 
 
