@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,8 +47,8 @@ logger = logging.getLogger("puna.engine")
 class EngineLimits:
     """`context`: tokens of one sequence; `num_pages` of `page_size` tokens for all together;
     `image_memory` bytes for encoded images, `bytes_per_tile` of an image each; `max_batch_tokens`
-    rows, `max_sequences` sequences and `max_encodes` images a step; `max_queue` requests that wait
-    or run."""
+    rows, `max_sequences` sequences and `max_encodes` pieces of an image's encoding a step;
+    `max_queue` requests that wait or run."""
 
     context: int
     num_pages: int
@@ -240,16 +240,23 @@ class Engine:
             self._withdrawn += self.scheduler.remove(sequence)
 
     def _encode_images(self) -> bool:
-        for encoded in range(self.limits.max_encodes):
+        """Goes on with the images that are wanted, a piece of work each; false if none is."""
+        for piece in range(self.limits.max_encodes):
             wanted = self.scheduler.image_wanted()
             if wanted is None:
-                return encoded > 0
+                self._begun = None
+                return piece > 0
             sequence, image = wanted
             try:
-                value = self._runner.encode(image)
+                if self._begun is None or self._begun[0] != image.digest:
+                    self._begun = image.digest, self._runner.encoding(image)
+                value = next(self._begun[1])
             except Exception as error:
+                self._begun = None
                 self._fail(sequence, error)
-            else:
+                continue
+            if value is not None:
+                self._begun = None
                 self.scheduler.image_ready(sequence, image, value)
                 self._encoded += 1
         return True
@@ -357,6 +364,7 @@ class Engine:
             max_batch_tokens=limits.max_batch_tokens,
             max_sequences=limits.max_sequences,
         )
+        self._begun: tuple[bytes, Iterator[EncodedImage | None]] | None = None  # digest, the rest
         self._runner = Runner(self._model, self._cache, self.images, self._device)
 
     def _check(self, prompt: Prompt, sampling: SamplingParams) -> None:

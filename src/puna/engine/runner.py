@@ -7,7 +7,7 @@ sees a `Batch`. Beside the model one thread of its own asks the grammars for the
 from __future__ import annotations
 
 from array import array
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from collections.abc import Sequence as Ordered
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -31,8 +31,8 @@ class Model(Protocol):
         """[k, vocab] fp32, a row for each of `batch.logit_rows`."""
         ...
 
-    def encode_image(self, image: Any) -> EncodedImage:
-        """What each cross-attention layer reads."""
+    def encoding(self, image: Any) -> Iterator[EncodedImage | None]:
+        """What each cross-attention layer reads; None as often as there is more to do first."""
         ...
 
 
@@ -65,8 +65,9 @@ class Runner:
         return [next(chosen) if work.samples else [] for work in plan]
 
     @torch.inference_mode()
-    def encode(self, image: EncodableImage) -> EncodedImage:
-        return self.model.encode_image(image)
+    def encoding(self, image: EncodableImage) -> Iterator[EncodedImage | None]:
+        """The model's; each `next` is a piece of the work."""
+        yield from self.model.encoding(image)
 
     @contextmanager
     def _masks_meanwhile(self, plan: Ordered[Work]) -> Generator[None]:

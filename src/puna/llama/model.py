@@ -228,12 +228,11 @@ class Llama(nn.Module):
 
     def encode_image(self, image: PreparedImage) -> EncodedImage:
         """What `ImageView` wants of an image. Raises `InvalidImage` when the model has no eyes."""
-        *_, encoded = self.encoding(image)
-        return encoded
+        return next(encoded for encoded in self.encoding(image) if encoded is not None)
 
-    def encoding(self, image: PreparedImage) -> Iterator[EncodedImage]:
-        """`encode_image` a layer of the encoder at a time: nothing is given as long as there is
-        more to do, and in the end the result. Whoever has other work does it in between."""
+    def encoding(self, image: PreparedImage) -> Iterator[EncodedImage | None]:
+        """`encode_image` a layer of the encoder at a time: None as long as there is more to do, in
+        the end the result. Whoever has other work does it in between."""
         if not self.config.vision:
             raise InvalidImage("this model takes text only: send images to a vision model")
         pixels = image.pixels.to(self.model.norm.weight.device)
@@ -244,7 +243,7 @@ class Llama(nn.Module):
             torch.tensor([image.num_tiles], device=pixels.device),
         ):
             tiles = step
-            yield ()
+            yield None
         features = self.multi_modal_projector(tiles[0, : image.num_tiles].flatten(0, 1))
         yield tuple(
             layer.cross_attn.source(features)

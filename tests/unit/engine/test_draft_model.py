@@ -37,8 +37,8 @@ class Counted:
             raise RuntimeError("boom")
         return self.model.forward(batch, cache)
 
-    def encode_image(self, image: Any) -> Any:
-        return self.model.encode_image(image)
+    def encoding(self, image: Any) -> Any:
+        return self.model.encoding(image)
 
 
 @pytest.fixture

@@ -309,6 +309,37 @@ def test_text_goes_on_while_images_are_encoded_at_most_so_many_a_step() -> None:
     run(engine)
 
 
+def test_text_goes_on_between_the_pieces_of_an_encoding() -> None:
+    engine, model = toy_engine(image_memory=40)
+    model.pieces = 10
+    talker = Listener()
+    engine.submit(text(3), greedy(30), talker)
+    engine.step()
+    looker = Listener()
+    engine.submit(Prompt((IMAGE, 1), ((0, ToyImage(7)),)), greedy(), looker)
+    for step in range(1, 10):
+        engine.step()
+        assert not model.encoded
+        assert len(talker.tokens) == 1 + step
+    engine.step()
+    assert model.encoded == [7]
+    run(engine)
+    assert looker.ended
+
+
+def test_an_encoding_that_nobody_waits_for_any_more_is_dropped() -> None:
+    engine, model = toy_engine(image_memory=40)
+    model.pieces = 3
+    gone = engine.submit(Prompt((IMAGE, 1), ((0, ToyImage(7)),)), greedy(), Listener())
+    engine.step()
+    engine.cancel(gone)
+    other = Listener()
+    engine.submit(Prompt((IMAGE, 1), ((0, ToyImage(8)),)), greedy(), other)
+    run(engine)
+    assert model.encoded == [8]
+    assert other.ended
+
+
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     engine, _ = toy_engine(num_pages=600, max_batch_tokens=32)
     engine.submit(text(2000), greedy(), Listener())

@@ -7,6 +7,7 @@ Any mix-up of pages, images, positions or batch company changes its answer, so c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,21 +52,25 @@ class ToyCache:
 
 
 class ToyModel:
-    """`poison`: a token whose row makes its logits NaN; `bomb`: one that makes forward raise."""
+    """`poison`: a token whose row makes its logits NaN; `bomb`: one that makes forward raise;
+    `pieces`: of work that an image's encoding is."""
 
     poison: int | None = None
     bomb: int | None = None
+    pieces = 1
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
         self.rows_per_step: list[list[tuple[int, int]]] = []  # (context, length) of each span
         self.encoded: list[int] = []
 
-    def encode_image(self, image: ToyImage) -> EncodedImage:
+    def encoding(self, image: ToyImage) -> Iterator[EncodedImage | None]:
+        for _ in range(self.pieces - 1):
+            yield None
         self.encoded.append(image.content)
         if image.broken:
             raise RuntimeError("this image cannot be encoded")
-        return (Source(torch.empty(0), torch.empty(0), image.content),)
+        yield (Source(torch.empty(0), torch.empty(0), image.content),)
 
     def forward(self, batch: Batch, cache: ToyCache) -> Tensor:
         self.rows_per_step.append([(span.context, span.length) for span in batch.spans])

@@ -99,7 +99,7 @@ def _raw_system_body(system: str, tokenizer: Tokenizer) -> str | None:
 
 
 def _announced(system: str) -> frozenset[str]:
-    """The built-in tools that a raw system prompt itself speaks of: nobody needs to say it twice."""
+    """The built-in tools that a raw system prompt speaks of: nobody needs to say it twice."""
     if "Environment: ipython" not in system:
         return frozenset()
     line = re.search(r"^Tools:(.*)$", system, re.MULTILINE)
