@@ -71,9 +71,7 @@ async def load(url: str, clients: int, tokens: int, seed: int) -> tuple[float, f
         )
         seconds = time.perf_counter() - started
     gaps = [
-        later - sooner
-        for _, moments in answers
-        for sooner, later in itertools.pairwise(moments)
+        later - sooner for _, moments in answers for sooner, later in itertools.pairwise(moments)
     ]
     return sum(counted for counted, _ in answers) / seconds, statistics.quantiles(gaps, n=20)[-1]
 
