@@ -63,3 +63,26 @@ def test_a_processor_without_the_instructions_is_told_what_it_lacks(
     (tmp_path / "_neon.so").touch()
     monkeypatch.setattr(native, "processor_flags", frozenset)
     assert native.why_not() == "this processor has none of neon"
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "110000 100000\n"}, 2),
+        ({"cpu.max": "nonsense"}, None),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "90000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({}, None),
+    ],
+)
+def test_threads_follow_the_quota_of_a_container(
+    tmp_path: Path, files: dict[str, str], most: int | None
+) -> None:
+    free = native.processors(tmp_path)
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert native.processors(tmp_path) == (min(free, most) if most else free)

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import platform
+from contextlib import suppress
 from ctypes import c_float, c_int, c_long, c_void_p
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -69,11 +70,22 @@ def instruction_sets() -> list[str]:
     ]
 
 
-def processors() -> int:
-    """How many this process may use."""
+def processors(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many this process may use: by affinity, and by its container's quota of CPU time (rounded
+    up; cgroup v2's `cpu.max`, else v1's `cpu.cfs_quota_us`)."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        allowed = len(os.sched_getaffinity(0))
+    else:
+        allowed = os.cpu_count() or 1
+    with suppress(OSError, ValueError, IndexError, ZeroDivisionError):
+        if (cgroups / "cpu.max").exists():
+            quota, period = (cgroups / "cpu.max").read_text().split()[:2]
+        else:
+            quota = (cgroups / "cpu/cpu.cfs_quota_us").read_text()
+            period = (cgroups / "cpu/cpu.cfs_period_us").read_text()
+        if quota != "max" and int(quota) > 0:
+            return max(1, min(allowed, -(-int(quota) // int(period))))
+    return allowed
 
 
 def library(name: str | None = None) -> ctypes.CDLL | None:
