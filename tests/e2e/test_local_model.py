@@ -252,8 +252,8 @@ def test_encoded_images_take_the_memory_that_was_planned_for_them(
         kept = list(model._engine.images._kept.values())
         assert len(kept) == 2
         for image in kept:
-            keys, values = image.value
-            assert sum(tensor.nbytes for tensor in (*keys, *values)) == image.nbytes
+            taken = sum(source.keys.nbytes + source.values.nbytes for source in image.value)
+            assert image.nbytes / 2 < taken <= image.nbytes
     finally:
         model.close()
 

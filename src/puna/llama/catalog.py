@@ -111,15 +111,19 @@ class Footprint:
         return max(0, memory - self.weights) // self.token
 
 
+PAGE = 16
+"""Tokens in a page of an image: `kernels.pages.PAGE`, said again since that one brings torch."""
+
+
 def footprint(config: LlamaConfig, *, element_size: int = 2, kv_element_size: int = 2) -> Footprint:
     """`element_size`: bytes a weight (2 in bfloat16); `kv_element_size`: bytes a cached number.
 
-    An image is counted with all its tiles; smaller ones take less.
+    An image is counted with all its tiles, each in whole pages; smaller ones take less.
     """
     image = 0
     if vision := config.vision:
         heads = config.num_key_value_heads * config.head_dim
-        tokens = vision.max_num_tiles * vision.num_patches
+        tokens = vision.max_num_tiles * -(-vision.num_patches // PAGE) * PAGE
         image = 2 * len(config.cross_attention_layers) * heads * tokens * kv_element_size
     return Footprint(
         weights=count_parameters(config) * element_size,

@@ -19,8 +19,8 @@ TABLE = [
     ("Llama-3.1-405B-Instruct", "405.85", 516096, 0),
     ("Llama-3.2-1B-Instruct", "1.236", 32768, 0),
     ("Llama-3.2-3B-Instruct", "3.213", 114688, 0),
-    ("Llama-3.2-11B-Vision-Instruct", "10.67", 131072, 210),
-    ("Llama-3.2-90B-Vision-Instruct", "88.59", 327680, 525),
+    ("Llama-3.2-11B-Vision-Instruct", "10.67", 131072, 212),
+    ("Llama-3.2-90B-Vision-Instruct", "88.59", 327680, 530),
 ]
 SERVED = [
     "Meta-Llama-3-8B-Instruct",
@@ -134,3 +134,10 @@ def test_tokens_that_fit_beside_the_weights_are_never_negative() -> None:
 def test_the_catalog_imports_no_torch() -> None:
     code = "import sys, puna.llama.catalog; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_images_are_counted_in_the_pages_of_the_kernels() -> None:
+    from puna.kernels import pages
+    from puna.llama import catalog
+
+    assert catalog.PAGE == pages.PAGE
