@@ -71,28 +71,35 @@ def decode(batch: int, tokens: int = 32, context: int = 512) -> Work:
 ALL = [prefill(), *(decode(batch) for batch in (1, 4, 8, 16))]
 
 
-def groups(*, with_peers: bool) -> Iterator[Group]:
+def groups(only: Sequence[str], *, with_peers: bool, load_modes: Sequence[str]) -> Iterator[Group]:
+    """Those named in `only`, or all; what they read is made when it is their turn."""
+
     for name, shape, kind, work in (
         ("1B-int4", "1B", "Q4_0", ALL),
         ("1B-int8", "1B", "Q8_0", ALL),
         ("8B-int4", "8B", "Q4_0", [prefill(), decode(1)]),
     ):
+        if only and name not in only:
+            continue
         file = checkpoints.gguf_checkpoint(FILES, shape, kind)  # type: ignore[arg-type]
         size = f"{file.stat().st_size / 1e6:.0f} MB"
         engines = [_puna(f"{kind} file, {size}", file)]
         if with_peers:
             engines += [
                 _llama_cpp(f"llama.cpp {kind}, {mode}", f"the same file, {mode}", file, mode)
-                for mode in ("none", "mmap")
+                for mode in load_modes
             ]
         yield Group(name, engines, work)
+    if only and not {"1B-bf16", "1B-others"} & set(only):
+        return
     hf = checkpoints.hf_checkpoint(FILES, "1B")
     engines = [_puna("bfloat16, 2472 MB", hf, dtype="bfloat16")]
     if with_peers:
         engines.append(_script("transformers", "bfloat16", peers.PYTHON, hf, "bfloat16"))
         engines.append(_script("transformers", "float32", peers.PYTHON, hf, "float32"))
-    yield Group("1B-bf16", engines, [prefill(), decode(1), decode(4)])
-    if with_peers:
+    if not only or "1B-bf16" in only:
+        yield Group("1B-bf16", engines, [prefill(), decode(1), decode(4)])
+    if with_peers and (not only or "1B-others" in only):
         int8 = _script("ctranslate2", "int8", peers.PYTHON, peers.ctranslate2_model(hf), "int8")
         int4 = _script("openvino", "int4", peers.OPENVINO, peers.openvino_model(hf))
         file = checkpoints.gguf_checkpoint(FILES, "1B", "Q4_0")
@@ -154,16 +161,16 @@ def running(engine: Engine) -> Iterator[Running]:
         process.wait()
 
 
-def measure(group: Group, rounds: int) -> list[dict[str, Any]]:
+def measure(group: Group, rounds: int, warmup: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         ready = [stack.enter_context(running(engine)) for engine in group.engines]
         for work in group.work:
             rates: dict[str, list[float]] = {one.engine.name: [] for one in ready}
-            for number in range(rounds + 1):
+            for number in range(-warmup, rounds):
                 for one in ready:
                     rate = one.rate(work.asked)
-                    if number:  # the first round warms up
+                    if number >= 0:
                         rates[one.engine.name].append(rate)
             row = {"group": group.name, "work": work.title, "rates": rates}
             rows.append(row)
@@ -202,15 +209,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="1B-int4, 1B-int8 ...")
+    parser.add_argument("--work", nargs="+", metavar="TITLE", help='as in "decode, batch 8"')
+    parser.add_argument("--warmup", type=int, default=1, help="rounds that do not count")
+    parser.add_argument("--load-modes", nargs="+", default=["none", "mmap"], help="of llama.cpp")
     parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
     if not options.no_peers:
         peers.install()
     print("| work | Puna, tokens/s | best peer, tokens/s | ratio | others |\n|---|---|---|---|---|")
     rows: list[dict[str, Any]] = []
-    for group in groups(with_peers=not options.no_peers):
-        if not options.only or group.name in options.only:
-            rows += measure(group, options.rounds)
+    only: list[str] = options.only or []
+    for group in groups(only, with_peers=not options.no_peers, load_modes=options.load_modes):
+        if options.work:
+            group.work = [work for work in group.work if work.title in options.work]
+        rows += measure(group, options.rounds, options.warmup)
     kept = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     measured = {(row["group"], row["work"]) for row in rows}
     rows += [row for row in kept if (row["group"], row["work"]) not in measured]
