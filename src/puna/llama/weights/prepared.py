@@ -27,6 +27,7 @@ from puna.llama.weights.checkpoint import Checkpoint, GenerationDefaults
 from puna.llama.weights.safetensors_file import open_safetensors
 
 # Blocks unpacked at a time, where the weights are wanted unpacked.
+_HEADS = ("model.embed_tokens.weight", "lm_head.weight")
 _UNPACKED_AT_ONCE = 1 << 12
 
 
@@ -47,7 +48,7 @@ class PreparedCheckpoint(Checkpoint):
             for form in (None, *get_args(Format)):
                 if (there := stored_name(name, form)) in stored:
                     self._take(name, shape, form, stored.pop(there))
-                    if form:
+                    if form and name not in _HEADS:  # they may keep more bits than the rest
                         sizes[form] += tensor_bytes(shape, form)
         self._has_tokenizer = stored.pop(TOKENIZER, None) is not None
         self._shapes |= {name: shape for name, (shape, _) in stored.items()}

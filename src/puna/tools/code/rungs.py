@@ -246,8 +246,13 @@ def _bubblewrap(limits: Limits, packages: bool, control: int) -> Start:
             arguments += ["--ro-bind", place, place]
     places = _outside_usr(_readable(packages))
     within = (*places, *table)
+    for place in ("/scratch", "/tmp"):  # before what is bound: this Python may live in /tmp
+        arguments += ["--perms", "1777", "--size", str(limits.scratch), "--tmpfs", place]
     for parent in sorted({str(parent) for place in within for parent in Path(place).parents}):
-        if parent != "/":  # else bwrap gives it the mode of the original, root's home 0700
+        if parent not in (
+            "/",
+            "/tmp",
+        ):  # else bwrap gives it the mode of the original, root's home 0700
             arguments += ["--perms", "0755", "--dir", parent]
     for place in (*ETC, *places):
         arguments += ["--ro-bind-try", place, place]
@@ -259,9 +264,7 @@ def _bubblewrap(limits: Limits, packages: bool, control: int) -> Start:
     for name in HIDDEN:
         if os.path.exists(f"/proc/{name}"):
             arguments += ["--ro-bind", "/dev/null", f"/proc/{name}"]
-    for place in ("/scratch", "/tmp", "/dev/shm"):
-        size = str(limits.scratch if place != "/dev/shm" else limits.scratch // 2)
-        arguments += ["--perms", "1777", "--size", size, "--tmpfs", place]
+    arguments += ["--perms", "1777", "--size", str(limits.scratch // 2), "--tmpfs", "/dev/shm"]
     arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/scratch"]
     arguments += ["--seccomp", str(filter_file), "--", *_arguments()]
     version = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
