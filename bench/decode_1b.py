@@ -18,25 +18,16 @@ from typing import cast
 
 import torch
 
+from bench.checkpoints import LLAMA_3_2_1B
 from puna.kernels import Format, native, pack
 from puna.llama import linear
 from puna.llama.batch import Batch, Span
 from puna.llama.cache import KVCache
-from puna.llama.config import LlamaConfig, RopeScaling
+from puna.llama.config import LlamaConfig
 from puna.llama.model import Llama
 from puna.llama.packing import format_of, packed_bytes
 from puna.llama.shapes import count_parameters, tensor_shapes
 
-LLAMA_3_2_1B = LlamaConfig(
-    hidden_size=2048,
-    num_hidden_layers=16,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-    intermediate_size=8192,
-    head_dim=64,
-    rope_scaling=RopeScaling(factor=32),
-    tie_word_embeddings=True,
-)
 CONTEXT = 512
 PAGE_SIZE = 16
 PAGES_EACH = 40

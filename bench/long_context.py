@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 import torch
 
-from bench.decode_1b import LLAMA_3_2_1B, PAGE_SIZE, random_model
+from bench.checkpoints import LLAMA_3_2_1B
+from bench.decode_1b import PAGE_SIZE, random_model
 from puna import kernels
 from puna.kernels import native
 from puna.llama.batch import Batch, Span

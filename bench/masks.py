@@ -21,7 +21,8 @@ from pathlib import Path
 import llama_models.llama3.tokenizer as meta
 import torch
 
-from bench.decode_1b import LLAMA_3_2_1B, random_model
+from bench.checkpoints import LLAMA_3_2_1B
+from bench.decode_1b import random_model
 from puna.chat import JsonFormat
 from puna.engine.engine import Engine, EngineLimits
 from puna.engine.grammar import Grammars
