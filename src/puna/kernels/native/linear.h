@@ -112,20 +112,22 @@ private:
             alignas(64) float v[32] = {};
             memcpy(v, row + g * 32, std::min(32L, k - g * 32) * 4);
             int8_t* to = q + place * PANEL + i * 32;
-            float most = 0, nothing = 0;  // NaN once there is an infinity or a NaN
+            uint32_t most_bits = 0;  // magnitudes sort like their bits, and infinity and NaN come last
             for (int c = 0; c < 32; c++) {
-                most = std::max(most, std::fabs(v[c]));
-                nothing += v[c] * 0;
+                uint32_t bits;
+                memcpy(&bits, v + c, 4);
+                most_bits = std::max(most_bits, bits & 0x7fffffff);
             }
-            const bool numbers = most >= SMALLEST && nothing == 0;
+            float most;
+            memcpy(&most, &most_bits, 4);
+            const bool finite = most_bits < 0x7f800000, numbers = finite && most >= SMALLEST;
             const float inverse = numbers ? 127 / most : 0;
             if (numbers)
                 for (int c = 0; c < 32; c++) to[c] = (int8_t)(int)std::nearbyint(v[c] * inverse);
             else
                 memset(to, 0, 32);
-            scale[place * GROUPS + i] = numbers ? most / 127 : nothing;
-            if (q16)
-                for (int c = 0; c < 32; c++) q16[place * PANEL + i * 32 + c] = to[c];
+            scale[place * GROUPS + i] = numbers ? most / 127 : finite ? 0 : NAN;
+            if (q16) tiles::widen(to, q16 + place * PANEL + i * 32);
             for (int format : {Q8, Q6, Q4, Q4M})
                 if (start[format])
                     by_format(format, [&](auto* panel) {
@@ -153,30 +155,51 @@ static_assert(tiles::TOGETHER == 6, "what BY_ROWS knows");
 static inline int together(long rows) { return (int)std::min((long)tiles::TOGETHER, rows); }
 
 // sums [count][32] = block row b of w times activation rows first..first+count-1.
+#ifndef DIRECT
+#define DIRECT 12
+#endif
 static void block_times_rows(
     const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
     memset(sums, 0, count * ROWS * 4);
     const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
+    const long parts = (count + tiles::TOGETHER - 1) / tiles::TOGETHER;
+    auto each = [&](auto& panel, long many, auto at) {
+        for (long r = 0, p = parts; p; p--) {
+            const long m = (count - r + p - 1) / p;
+            BY_ROWS(m, panel.template multiply<M>((int)many, at(r), sums + r * ROWS))
+            r += m;
+        }
+    };
     if (w.format == BF16) {
-        tiles::BF16Panel panel;
-        for (long p = 0; p * FLOAT_PANEL < a.k; p++) {
-            const int columns = (int)std::min((long)FLOAT_PANEL, blocks(a.k) * COLS - p * FLOAT_PANEL);
-            panel.open(data + p * FLOAT_PANEL * 64, columns);
-            for (long r = 0; r < count; r += tiles::TOGETHER)
-                BY_ROWS(together(count - r), panel.template multiply<M>(columns, a.floats_at(p, first + r), sums + r * ROWS))
+        const long columns = blocks(a.k) * COLS;
+        for (long p = 0; p * FLOAT_PANEL < columns; p++) {
+            const int some = (int)std::min((long)FLOAT_PANEL, columns - p * FLOAT_PANEL);
+            auto at = [&](long r) { return a.floats_at(p, first + r); };
+            if (count <= DIRECT) {
+                tiles::BF16Panel::Block block(data + p * FLOAT_PANEL * 64);
+                each(block, some, at);
+            } else {
+                tiles::BF16Panel panel;
+                panel.open(data + p * FLOAT_PANEL * 64, some);
+                each(panel, some, at);
+            }
         }
         return;
     }
     by_format(w.format, [&](auto* type) {
-        typename std::remove_pointer<decltype(type)>::type panel;
+        using Panel = typename std::remove_pointer<decltype(type)>::type;
         const long bytes = PANEL / block_columns(w.format) * block_bytes(w.format);
         for (long p = 0; p < a.panels; p++) {
             const int groups = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
-            panel.open(data + p * bytes, groups);
-            for (long r = 0; r < count; r += tiles::TOGETHER)
-                BY_ROWS(
-                    together(count - r),
-                    panel.template multiply<M>(groups, a.at(w.format, p, first + r), sums + r * ROWS))
+            auto at = [&](long r) { return a.at(w.format, p, first + r); };
+            if (count <= DIRECT) {
+                typename Panel::Block block(data + p * bytes);
+                each(block, groups, at);
+            } else {
+                Panel panel;
+                panel.open(data + p * bytes, groups);
+                each(panel, groups, at);
+            }
         }
     });
 }

@@ -16,19 +16,28 @@ namespace tiles {
 
 constexpr int TOGETHER = 6;  // activation rows: 12 accumulators, 2 weights, 1 activation, 1 product
 
-// How many activations c % 4 in {0, 1} and {2, 3} weigh, as two int16, times `by`.
+static inline __m256i bytes_at(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+// How many activations c % 4 in {0, 1} and {2, 3} weigh, as two int16, times `by`: of 16 columns.
 static inline int32_t two_sums(const int8_t* q, int count, int by) {
-    int first = 0, second = 0;
-    for (int c = 0; c < count; c++) ((c & 3) < 2 ? first : second) += q[c];
-    return (int32_t)((uint32_t)(uint16_t)(by * first) | (uint32_t)(uint16_t)(by * second) << 16);
+    const __m128i one = _mm_set1_epi8(1);
+    __m128i sum = _mm_maddubs_epi16(one, _mm_loadu_si128((const __m128i*)q));
+    if (count == 32) sum = _mm_add_epi16(sum, _mm_maddubs_epi16(one, _mm_loadu_si128((const __m128i*)(q + 16))));
+    sum = _mm_add_epi16(sum, _mm_unpackhi_epi64(sum, sum));
+    sum = _mm_add_epi16(sum, _mm_shuffle_epi32(sum, 1));
+    return _mm_cvtsi128_si32(_mm_mullo_epi16(sum, _mm_set1_epi16((short)by)));
 }
 static inline int32_t one_sum(const int8_t* q, int by) {
-    int sum = 0;
-    for (int c = 0; c < COLS; c++) sum += q[c];
-    return by * sum;
+    const int32_t both = two_sums(q, 32, 1);
+    return by * ((int16_t)both + (both >> 16));
 }
-
-static inline __m256i bytes_at(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+// 32 bytes as int16, of each four first the even ones, then the odd ones.
+static inline void widen(const int8_t* q, int16_t* to) {
+    const __m128i order = _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+    for (int c = 0; c < 32; c += 16) {
+        const __m128i sixteen = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i*)(q + c)), order);
+        _mm256_storeu_si256((__m256i*)(to + c), _mm256_cvtepi8_epi16(sixteen));
+    }
+}
 static inline __m256 halves_at(const uint8_t* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
 }
@@ -48,23 +57,24 @@ static inline void add_ints(__m256i& sum, __m256i x) {
 }
 static inline void put(void* p, __m256i v) { _mm256_store_si256((__m256i*)p, v); }
 
-// Small integers: u8 values for 4 columns x 32 rows x 4 columns; HALVES runs of columns, each with
-// integer scales of its own.
+// Products of integer weights with activations. What a weight says is asked of W, which is opened
+// where it lies (Block) or widened before (Panel):
+//   values(g, t, i)  u8, 4 columns (number t of group g) of rows i..i+7
+//   ahead(g)         asks memory for what comes
+//   scale(g, i), and where the kind has them own(g, h, i), each twice, and minimum(g, i), of rows i..i+7
 enum Kind { PLAIN, WITH_MINIMUM, WITH_SCALES };
-template <Kind kind> struct Small {
-    static constexpr int HALVES = kind == WITH_SCALES ? 2 : 1;
-    alignas(64) uint8_t values[GROUPS][8][128];
-    alignas(64) float scale[GROUPS][32];
-    alignas(64) int16_t own[kind == PLAIN ? 1 : GROUPS][HALVES][64];   // each twice
-    alignas(64) float minimum[kind == WITH_MINIMUM ? GROUPS : 1][32];
+template <class W, Kind kind> struct Small {
+    static constexpr int HALVES = kind == WITH_SCALES ? 2 : 1;  // runs of columns with scales of their own
 
     template <int M, int G>
-    void part(int first, int groups, const Activations& a, float* sums) const {
+    inline __attribute__((always_inline)) void part(int first, int groups, const Activations& a, float* sums) const {
+        const W& w = static_cast<const W&>(*this);
         const __m256i ones = _mm256_set1_epi16(1);
         __m256 sum[M][G];
         for (int m = 0; m < M; m++)
             for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
         for (int g = 0; g < groups; g++) {
+            if (first == 0) w.ahead(g);
             __m256i dot[M][G];
 #pragma GCC unroll 2
             for (int h = 0; h < HALVES; h++) {
@@ -77,32 +87,32 @@ template <Kind kind> struct Small {
 #pragma GCC unroll 8
                 for (int i = 0; i < 8 / HALVES; i++) {
                     const int t = h * 4 + i;  // four columns
-                    __m256i w[G];
-                    for (int j = 0; j < G; j++) w[j] = bytes_at(values[g][t] + first * 4 + j * 32);
+                    __m256i v[G];
+                    for (int j = 0; j < G; j++) v[j] = w.values(g, t, first + j * 8);
                     for (int m = 0; m < M; m++) {
-                        const __m256i v = four_at(a.q + m * PANEL + g * 32 + t * 4);
+                        const __m256i x = four_at(a.q + m * PANEL + g * 32 + t * 4);
                         for (int j = 0; j < G; j++)
-                            add_shorts(acc[m][j], _mm256_maddubs_epi16(w[j], v));
+                            add_shorts(acc[m][j], _mm256_maddubs_epi16(v[j], x));
                     }
                 }
                 for (int m = 0; m < M; m++)
                     for (int j = 0; j < G; j++) {
-                        const __m256i by = kind == PLAIN ? ones : bytes_at(own[g][h] + first * 2 + j * 16);
+                        __m256i by = ones;
+                        if constexpr (kind != PLAIN) by = w.own(g, h, first + j * 8);
                         const __m256i now = _mm256_madd_epi16(acc[m][j], by);
                         dot[m][j] = h ? _mm256_add_epi32(dot[m][j], now) : now;
                     }
             }
             for (int j = 0; j < G; j++) {
-                const __m256 ws = _mm256_loadu_ps(scale[g] + first + j * 8);
+                const __m256 ws = w.scale(g, first + j * 8);
                 for (int m = 0; m < M; m++) {
                     const __m256 as = _mm256_set1_ps(a.scale[m * GROUPS + g]);
                     sum[m][j] = _mm256_fmadd_ps(
                         _mm256_cvtepi32_ps(dot[m][j]), _mm256_mul_ps(ws, as), sum[m][j]);
-                    if (kind == WITH_MINIMUM) {
+                    if constexpr (kind == WITH_MINIMUM) {
                         const __m256 total = _mm256_mul_ps(
                             _mm256_cvtepi32_ps(_mm256_set1_epi32(a.start[m * STARTS + g * 2])), as);
-                        const __m256 least = _mm256_loadu_ps(minimum[g] + first + j * 8);
-                        sum[m][j] = _mm256_fnmadd_ps(least, total, sum[m][j]);
+                        sum[m][j] = _mm256_fnmadd_ps(w.minimum(g, first + j * 8), total, sum[m][j]);
                     }
                 }
             }
@@ -115,134 +125,135 @@ template <Kind kind> struct Small {
         constexpr int G = M == 1 ? 4 : 2;
         for (int first = 0; first < 32; first += 8 * G) part<M, G>(first, groups, a, sums);
     }
+};
 
-    static void nibbles(const uint8_t* from, uint8_t (*to)[128]) {
-        const __m256i low = _mm256_set1_epi8(15);
-        for (int p = 0; p < 4; p++)
-            for (int i = 0; i < 128; i += 32) {
-                const __m256i both = bytes_at(from + p * 128 + i);
-                put(to[2 * p] + i, _mm256_and_si256(both, low));
-                put(to[2 * p + 1] + i, _mm256_and_si256(_mm256_srli_epi16(both, 4), low));
+// A weight opened from W and kept in the first-level cache.
+template <class W, Kind kind> struct Widened : Small<Widened<W, kind>, kind> {
+    static constexpr int HALVES = kind == WITH_SCALES ? 2 : 1;
+    static constexpr bool WIDE = false;
+    alignas(64) uint8_t value[GROUPS][8][128];
+    alignas(64) float scales[GROUPS][32];
+    alignas(64) int16_t owns[kind == PLAIN ? 1 : GROUPS][HALVES][64];
+    alignas(64) float minima[kind == WITH_MINIMUM ? GROUPS : 1][32];
+
+    typedef W Block;
+    static void start(const int8_t* q, int32_t* to) { W::start(q, to); }
+    void open(const uint8_t* block, int groups) {
+        const W w{block};
+        for (int g = 0; g < groups; g++)
+            for (int i = 0; i < 32; i += 8) {
+                _mm256_store_ps(scales[g] + i, w.scale(g, i));
+                if constexpr (kind == WITH_MINIMUM) _mm256_store_ps(minima[g] + i, w.minimum(g, i));
+                if constexpr (kind != PLAIN)
+                    for (int h = 0; h < HALVES; h++) put(owns[g][h] + 2 * i, w.own(g, h, i));
+#pragma GCC unroll 8
+                for (int t = 0; t < 8; t++) put(value[g][t] + i * 4, w.values(g, t, i));
             }
     }
+    void ahead(int) const {}
+    __m256i values(int g, int t, int i) const { return bytes_at(value[g][t] + i * 4); }
+    __m256 scale(int g, int i) const { return _mm256_load_ps(scales[g] + i); }
+    __m256i own(int g, int h, int i) const { return bytes_at(owns[g][h] + i * 2); }
+    __m256 minimum(int g, int i) const { return _mm256_load_ps(minima[g] + i); }
 };
 
-struct Q4Panel : Small<PLAIN> {
-    static void start(const int8_t* q, int32_t* to) { to[0] = two_sums(q, 32, -8); }
-    static constexpr bool WIDE = false;
-    void open(const uint8_t* block, int groups) {
-        for (int g = 0; g < groups; g++, block += 576) {
-            for (int i = 0; i < 32; i += 8) _mm256_store_ps(scale[g] + i, halves_at(block + 2 * i));
-            nibbles(block + 64, values[g]);
-        }
-    }
-};
-
-// Integer scales, each twice, as int16.
-static inline void twice(const uint8_t* from, bool is_signed, int16_t* to) {
-    for (int i = 0; i < 32; i += 8) {
-        const __m128i eight = _mm_loadl_epi64((const __m128i*)(from + i));
-        const __m128i sixteen = _mm_unpacklo_epi8(eight, eight);
-        put(to + 2 * i, is_signed ? _mm256_cvtepi8_epi16(sixteen) : _mm256_cvtepu8_epi16(sixteen));
-    }
+#ifndef AHEAD
+#define AHEAD 2048
+#endif
+template <int bytes> static inline void prefetch(const uint8_t* p) {
+    if (AHEAD)
+    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char*)(p + AHEAD + i), _MM_HINT_T0);
 }
 
-struct Q4MPanel : Small<WITH_MINIMUM> {
-    static void start(const int8_t* q, int32_t* to) { to[0] = one_sum(q, 1); }
-    static constexpr bool WIDE = false;
-    void open(const uint8_t* block, int groups) {
-        const uint8_t* group = block + 128;
-        for (int g = 0; g < groups; g++, group += 576) {
-            twice(group, false, own[g][0]);
-            for (int i = 0; i < 32; i += 8) {
-                _mm256_store_ps(scale[g] + i, halves_at(block + 2 * i));
-                const __m128i eight = _mm_loadl_epi64((const __m128i*)(group + 32 + i));
-                const __m256 integer = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
-                _mm256_store_ps(minimum[g] + i, _mm256_mul_ps(halves_at(block + 64 + 2 * i), integer));
-            }
-            nibbles(group + 64, values[g]);
-        }
-    }
-};
+static inline __m256i nibbles_at(const uint8_t* p, int t) {
+    const __m256i both = bytes_at(p + t / 2 * 128), low = _mm256_set1_epi8(15);
+    return _mm256_and_si256(t % 2 ? _mm256_srli_epi16(both, 4) : both, low);
+}
+// Eight bytes, each twice, widened to int16.
+static inline __m128i twice(const uint8_t* from) {
+    const __m128i eight = _mm_loadl_epi64((const __m128i*)from);
+    return _mm_unpacklo_epi8(eight, eight);
+}
 
-struct Q6Panel : Small<WITH_SCALES> {
+struct Q4Block : Small<Q4Block, PLAIN> {
+    static constexpr bool WIDE = false;
+    const uint8_t* block;
+
+    Q4Block(const uint8_t* block) : block(block) {}
+    static void start(const int8_t* q, int32_t* to) { to[0] = two_sums(q, 32, -8); }
+    void ahead(int g) const { prefetch<576>(block + g * 576); }
+    __m256 scale(int g, int i) const { return halves_at(block + g * 576 + 2 * i); }
+    __m256i values(int g, int t, int i) const { return nibbles_at(block + g * 576 + 64 + i * 4, t); }
+};
+using Q4Panel = Widened<Q4Block, PLAIN>;
+
+struct Q4MBlock : Small<Q4MBlock, WITH_MINIMUM> {
+    static constexpr bool WIDE = false;
+    const uint8_t* block;
+
+    Q4MBlock(const uint8_t* block) : block(block) {}
+    static void start(const int8_t* q, int32_t* to) { to[0] = one_sum(q, 1); }
+    const uint8_t* group(int g) const { return block + 128 + g * 576; }
+    void ahead(int g) const { prefetch<576>(group(g)); }
+    __m256 scale(int, int i) const { return halves_at(block + 2 * i); }
+    __m256i own(int g, int, int i) const { return _mm256_cvtepu8_epi16(twice(group(g) + i)); }
+    __m256 minimum(int g, int i) const {
+        const __m128i eight = _mm_loadl_epi64((const __m128i*)(group(g) + 32 + i));
+        return _mm256_mul_ps(halves_at(block + 64 + 2 * i), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)));
+    }
+    __m256i values(int g, int t, int i) const { return nibbles_at(group(g) + 64 + i * 4, t); }
+};
+using Q4MPanel = Widened<Q4MBlock, WITH_MINIMUM>;
+
+struct Q6Block : Small<Q6Block, WITH_SCALES> {
+    static constexpr bool WIDE = false;
+    const uint8_t* block;
+
+    Q6Block(const uint8_t* block) : block(block) {}
     static void start(const int8_t* q, int32_t* to) {
         to[0] = two_sums(q, 16, -32);
         to[1] = two_sums(q + 16, 16, -32);
     }
-    static constexpr bool WIDE = false;
-    void open(const uint8_t* block, int groups) {
-        const __m256i low = _mm256_set1_epi8(15), top = _mm256_set1_epi8(48);
-        const uint8_t* group = block + 64;
-        for (int g = 0; g < groups; g++, group += 832) {
-            twice(group, true, own[g][0]);
-            twice(group + 32, true, own[g][1]);
-            for (int i = 0; i < 32; i += 8) _mm256_store_ps(scale[g] + i, halves_at(block + 2 * i));
-            for (int h = 0; h < 2; h++)
-                for (int i = 0; i < 128; i += 32) {
-                    const __m256i high = bytes_at(group + 576 + h * 128 + i);
-                    const __m256i first = bytes_at(group + 64 + h * 256 + i);
-                    const __m256i second = bytes_at(group + 64 + h * 256 + 128 + i);
-                    const __m256i nibble[4] = {
-                        _mm256_and_si256(first, low), _mm256_and_si256(_mm256_srli_epi16(first, 4), low),
-                        _mm256_and_si256(second, low), _mm256_and_si256(_mm256_srli_epi16(second, 4), low)};
-                    const __m256i above[4] = {
-                        _mm256_slli_epi16(high, 4), _mm256_slli_epi16(high, 2), high,
-                        _mm256_srli_epi16(high, 2)};
-                    for (int t = 0; t < 4; t++)
-                        put(values[g][h * 4 + t] + i,
-                            _mm256_or_si256(nibble[t], _mm256_and_si256(above[t], top)));
-                }
-        }
+    const uint8_t* group(int g) const { return block + 64 + g * 832; }
+    void ahead(int g) const { prefetch<832>(group(g)); }
+    __m256 scale(int, int i) const { return halves_at(block + 2 * i); }
+    __m256i own(int g, int h, int i) const { return _mm256_cvtepi8_epi16(twice(group(g) + h * 32 + i)); }
+    __m256i values(int g, int t, int i) const {
+        const __m256i high = bytes_at(group(g) + 576 + t / 4 * 128 + i * 4), top = _mm256_set1_epi8(48);
+        const __m256i above = t % 4 == 0 ? _mm256_slli_epi16(high, 4) : t % 4 == 1 ? _mm256_slli_epi16(high, 2)
+                            : t % 4 == 2 ? high : _mm256_srli_epi16(high, 2);
+        return _mm256_or_si256(nibbles_at(group(g) + 64 + i * 4, t), _mm256_and_si256(above, top));
     }
 };
+using Q6Panel = Widened<Q6Block, WITH_SCALES>;
 
-// Eight bits: int16 values for 2 columns x 32 rows x 2 columns.
-struct Q8Panel {
-    alignas(64) int16_t values[GROUPS][16][64];
-    alignas(64) float scale[GROUPS][32];
-
-    static void start(const int8_t*, int32_t*) {}
-    static constexpr bool WIDE = true;
-    void open(const uint8_t* block, int groups) {
-        const __m256i offset = _mm256_set1_epi8((char)128);
-        for (int g = 0; g < groups; g++, block += 1088) {
-            for (int i = 0; i < 32; i += 8) _mm256_store_ps(scale[g] + i, halves_at(block + 2 * i));
-            for (int t = 0; t < 8; t++)
-                for (int i = 0; i < 128; i += 32) {  // 8 rows of 4 columns: to pairs of columns
-                    const __m256i v = _mm256_xor_si256(bytes_at(block + 64 + t * 128 + i), offset);
-                    const __m256i lower = _mm256_slli_epi16(v, 8);
-                    // even bytes and odd bytes of each 16 bits, widened with their sign
-                    const __m256i even = _mm256_srai_epi16(lower, 8), odd = _mm256_srai_epi16(v, 8);
-                    // each 32-bit lane holds columns 0 and 2 in `even`, 1 and 3 in `odd`
-                    put(&values[g][2 * t][i / 2], _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xaa));
-                    put(&values[g][2 * t + 1][i / 2], _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xaa));
-                }
-        }
-    }
+// Eight bits: two times the products of 16-bit integers, of the even and of the odd columns.
+template <class W> struct Wide {
     template <int M, int G>
-    void part(int first, int groups, const Activations& a, float* sums) const {
+    inline __attribute__((always_inline)) void part(int first, int groups, const Activations& a, float* sums) const {
+        const W& w = static_cast<const W&>(*this);
         __m256 sum[M][G];
         for (int m = 0; m < M; m++)
             for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
         for (int g = 0; g < groups; g++) {
+            if (first == 0) w.ahead(g);
             __m256i acc[M][G];
             for (int m = 0; m < M; m++)
-                for (int j = 0; j < G; j++) acc[m][j] = _mm256_setzero_si256();
+                for (int j = 0; j < G; j++) acc[m][j] = _mm256_set1_epi32(a.start[m * STARTS + g * 2]);
 #pragma GCC unroll 16
             for (int t = 0; t < 16; t++) {
-                __m256i w[G];
-                for (int j = 0; j < G; j++) w[j] = bytes_at(values[g][t] + first * 2 + j * 16);
+                __m256i v[G];
+                for (int j = 0; j < G; j++) v[j] = w.values(g, t, first + j * 8);
                 for (int m = 0; m < M; m++) {
                     int32_t two;
                     memcpy(&two, a.wide + m * PANEL + g * 32 + t * 2, 4);
-                    const __m256i v = _mm256_set1_epi32(two);
+                    const __m256i x = _mm256_set1_epi32(two);
                     for (int j = 0; j < G; j++)
-                        add_ints(acc[m][j], _mm256_madd_epi16(w[j], v));
+                        add_ints(acc[m][j], _mm256_madd_epi16(v[j], x));
                 }
             }
             for (int j = 0; j < G; j++) {
-                const __m256 ws = _mm256_loadu_ps(scale[g] + first + j * 8);
+                const __m256 ws = w.scale(g, first + j * 8);
                 for (int m = 0; m < M; m++)
                     sum[m][j] = _mm256_fmadd_ps(
                         _mm256_cvtepi32_ps(acc[m][j]),
@@ -257,31 +268,57 @@ struct Q8Panel {
         for (int first = 0; first < 32; first += 8 * G) part<M, G>(first, groups, a, sums);
     }
 };
+struct Q8Block : Wide<Q8Block> {
+    static constexpr bool WIDE = true;
+    const uint8_t* block;
 
-// bf16 widened to fp32: column by column.
-struct BF16Panel {
-    alignas(64) float values[FLOAT_PANEL][32];
+    Q8Block(const uint8_t* block) : block(block) {}
+    static void start(const int8_t* q, int32_t* to) { to[0] = one_sum(q, -128); }
+    void ahead(int g) const { prefetch<1088>(block + g * 1088); }
+    __m256 scale(int g, int i) const { return halves_at(block + g * 1088 + 2 * i); }
+    __m256i values(int g, int t, int i) const {
+        const __m256i four = bytes_at(block + g * 1088 + 64 + t / 2 * 128 + i * 4);
+        return t % 2 ? _mm256_srli_epi16(four, 8) : _mm256_and_si256(four, _mm256_set1_epi16(255));
+    }
+};
+struct Q8Panel : Wide<Q8Panel> {
+    static constexpr bool WIDE = true;
+    alignas(64) int16_t value[GROUPS][16][64];
+    alignas(64) float scales[GROUPS][32];
 
-    void open(const uint8_t* block, int columns) {
-        const __m256i high = _mm256_set1_epi32((int)0xffff0000);
-        for (int c = 0; c < columns; c += 2, block += 128)
+    typedef Q8Block Block;
+    static void start(const int8_t* q, int32_t* to) { Q8Block::start(q, to); }
+    void open(const uint8_t* block, int groups) {
+        const Q8Block w{block};
+        for (int g = 0; g < groups; g++)
             for (int i = 0; i < 32; i += 8) {
-                const __m256i both = bytes_at(block + i * 4);
-                put(values[c] + i, _mm256_slli_epi32(both, 16));
-                put(values[c + 1] + i, _mm256_and_si256(both, high));
+                _mm256_store_ps(scales[g] + i, w.scale(g, i));
+#pragma GCC unroll 16
+                for (int t = 0; t < 16; t++) put(value[g][t] + i * 2, w.values(g, t, i));
             }
     }
-    template <int M, int G> void part(int first, int columns, const float* x, float* sums) const {
+    void ahead(int) const {}
+    __m256i values(int g, int t, int i) const { return bytes_at(value[g][t] + i * 2); }
+    __m256 scale(int g, int i) const { return _mm256_load_ps(scales[g] + i); }
+};
+
+// bf16 widened to fp32: column by column.
+template <class W> struct Floats {
+    template <int M, int G> inline __attribute__((always_inline)) void part(int first, int columns, const float* x, float* sums) const {
+        const W& w = static_cast<const W&>(*this);
         __m256 sum[M][G];
         for (int m = 0; m < M; m++)
             for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
+        for (int c = 0; c < columns; c += 4) {
+            if (first == 0) w.ahead(c);
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++) {
-            __m256 w[G];
-            for (int j = 0; j < G; j++) w[j] = _mm256_load_ps(values[c] + first + j * 8);
-            for (int m = 0; m < M; m++) {
-                const __m256 v = _mm256_set1_ps(x[m * FLOAT_PANEL + c]);
-                for (int j = 0; j < G; j++) sum[m][j] = _mm256_fmadd_ps(w[j], v, sum[m][j]);
+            for (int i = 0; i < 4; i++) {
+                __m256 v[G];
+                for (int j = 0; j < G; j++) v[j] = w.values(c, i, first + j * 8);
+                for (int m = 0; m < M; m++) {
+                    const __m256 each = _mm256_set1_ps(x[m * FLOAT_PANEL + c + i]);
+                    for (int j = 0; j < G; j++) sum[m][j] = _mm256_fmadd_ps(v[j], each, sum[m][j]);
+                }
             }
         }
         for (int m = 0; m < M; m++)
@@ -291,6 +328,32 @@ struct BF16Panel {
         constexpr int G = M == 1 ? 4 : 2;
         for (int first = 0; first < 32; first += 8 * G) part<M, G>(first, columns, x, sums);
     }
+};
+struct BF16Block : Floats<BF16Block> {
+    const uint8_t* block;
+
+    BF16Block(const uint8_t* block) : block(block) {}
+    void ahead(int c) const { prefetch<256>(block + c * 64); }
+    __m256 values(int c, int i, int row) const {
+        const __m256i both = bytes_at(block + (c + i) / 2 * 128 + row * 4);
+        return _mm256_castsi256_ps(
+            i % 2 ? _mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)) : _mm256_slli_epi32(both, 16));
+    }
+};
+struct BF16Panel : Floats<BF16Panel> {
+    alignas(64) float value[FLOAT_PANEL][32];
+
+    typedef BF16Block Block;
+    void open(const uint8_t* block, int columns) {
+        const BF16Block w{block};
+        for (int c = 0; c < columns; c += 2)
+            for (int i = 0; i < 32; i += 8) {
+                _mm256_store_ps(value[c] + i, w.values(c, 0, i));
+                _mm256_store_ps(value[c + 1] + i, w.values(c, 1, i));
+            }
+    }
+    void ahead(int) const {}
+    __m256 values(int c, int i, int row) const { return _mm256_load_ps(value[c + i] + row); }
 };
 
 }  // namespace tiles
