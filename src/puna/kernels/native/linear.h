@@ -2,6 +2,7 @@
 // residual. Integer weights meet activations that are quantised on the way in.
 #pragma once
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "formats.h"
@@ -109,8 +110,9 @@ private:
     void quantize(const float* row, long r) {
         for (long g = 0; g < blocks(k); g++) {
             const long place = g / GROUPS * rows + r, i = g % GROUPS;
-            alignas(64) float v[32] = {};
-            memcpy(v, row + g * 32, std::min(32L, k - g * 32) * 4);
+            float part[32] = {};
+            const float* v = row + g * 32;
+            if (const long there = k - g * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
             int8_t* to = q + place * PANEL + i * 32;
             uint32_t most_bits = 0;  // magnitudes sort like their bits, and infinity and NaN come last
             for (int c = 0; c < 32; c++) {
@@ -127,11 +129,12 @@ private:
             else
                 memset(to, 0, 32);
             scale[place * GROUPS + i] = numbers ? most / 127 : finite ? 0 : NAN;
-            if (q16) tiles::widen(to, q16 + place * PANEL + i * 32);
             for (int format : {Q8, Q6, Q4, Q4M})
                 if (start[format])
                     by_format(format, [&](auto* panel) {
                         panel->start(to, start[format] + place * STARTS + i * 2);
+                        if constexpr (std::remove_pointer<decltype(panel)>::type::WIDE)
+                            panel->widen(to, q16 + place * PANEL + i * 32);
                     });
         }
     }
@@ -152,37 +155,36 @@ private:
         default: { constexpr int M = 6; CALL; }         \
     }
 static_assert(tiles::TOGETHER == 6, "what BY_ROWS knows");
-static inline int together(long rows) { return (int)std::min((long)tiles::TOGETHER, rows); }
+
+constexpr long FEW_ROWS = 3 * tiles::TOGETHER;  // up to here a panel pays off less than it costs
+
+// Adds to sums [count][32] the products of a panel's columns with activation rows at(0), at(1) ...
+template <class Panel, class At>
+static void panel_times_rows(const uint8_t* data, int columns, const At& at, long count, float* sums) {
+    Panel panel;
+    panel.open(data, columns);
+    for (long r = 0, parts = (count + tiles::TOGETHER - 1) / tiles::TOGETHER; parts; parts--) {
+        const long m = (count - r + parts - 1) / parts;  // 8 rows are 4 and 4, not 6 and 2
+        BY_ROWS(m, panel.template multiply<M>(columns, at(r), sums + r * ROWS))
+        r += m;
+    }
+}
+template <class Panel, class At>
+static void times_rows(const uint8_t* data, int columns, const At& at, long count, float* sums) {
+    if (count <= FEW_ROWS) panel_times_rows<typename Panel::Block>(data, columns, at, count, sums);
+    else panel_times_rows<Panel>(data, columns, at, count, sums);
+}
 
 // sums [count][32] = block row b of w times activation rows first..first+count-1.
-#ifndef DIRECT
-#define DIRECT 12
-#endif
 static void block_times_rows(
     const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
     memset(sums, 0, count * ROWS * 4);
     const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
-    const long parts = (count + tiles::TOGETHER - 1) / tiles::TOGETHER;
-    auto each = [&](auto& panel, long many, auto at) {
-        for (long r = 0, p = parts; p; p--) {
-            const long m = (count - r + p - 1) / p;
-            BY_ROWS(m, panel.template multiply<M>((int)many, at(r), sums + r * ROWS))
-            r += m;
-        }
-    };
     if (w.format == BF16) {
-        const long columns = blocks(a.k) * COLS;
-        for (long p = 0; p * FLOAT_PANEL < columns; p++) {
-            const int some = (int)std::min((long)FLOAT_PANEL, columns - p * FLOAT_PANEL);
-            auto at = [&](long r) { return a.floats_at(p, first + r); };
-            if (count <= DIRECT) {
-                tiles::BF16Panel::Block block(data + p * FLOAT_PANEL * 64);
-                each(block, some, at);
-            } else {
-                tiles::BF16Panel panel;
-                panel.open(data + p * FLOAT_PANEL * 64, some);
-                each(panel, some, at);
-            }
+        for (long p = 0; p * FLOAT_PANEL < a.k; p++) {
+            const int columns = (int)std::min((long)FLOAT_PANEL, blocks(a.k) * COLS - p * FLOAT_PANEL);
+            const auto at = [&](long r) { return a.floats_at(p, first + r); };
+            times_rows<tiles::BF16Panel>(data + p * FLOAT_PANEL * 64, columns, at, count, sums);
         }
         return;
     }
@@ -191,15 +193,8 @@ static void block_times_rows(
         const long bytes = PANEL / block_columns(w.format) * block_bytes(w.format);
         for (long p = 0; p < a.panels; p++) {
             const int groups = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
-            auto at = [&](long r) { return a.at(w.format, p, first + r); };
-            if (count <= DIRECT) {
-                typename Panel::Block block(data + p * bytes);
-                each(block, groups, at);
-            } else {
-                Panel panel;
-                panel.open(data + p * bytes, groups);
-                each(panel, groups, at);
-            }
+            const auto at = [&](long r) { return a.at(w.format, p, first + r); };
+            times_rows<Panel>(data + p * bytes, groups, at, count, sums);
         }
     });
 }

@@ -2,7 +2,7 @@
 //
 // Weights are taken panel by panel: 32 rows by PANEL columns. Each file has one struct for each
 // format, with `open(block, groups)`, which makes a panel ready, and `multiply<M>(groups, at, sums)`,
-// which adds its products with M activation rows to sums [M][32].
+// which adds its products with M activation rows to sums [M][32]. Its `Block` does the same for few rows.
 #pragma once
 #include "formats.h"
 

@@ -29,6 +29,7 @@ static inline __m512 halves_at(const uint8_t* p) {
 static inline __m128i sixteen_at(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 
 template <int format> struct Integers {
+    typedef Integers Block;
     static constexpr bool WIDE = false;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
     const uint8_t* block;
@@ -120,6 +121,7 @@ using Q4Panel = Integers<Q4>;
 using Q4MPanel = Integers<Q4M>;
 
 struct BF16Panel {
+    typedef BF16Panel Block;
     const uint8_t* block;
 
     void open(const uint8_t* at, int) { block = at; }

@@ -30,6 +30,7 @@ static inline void four_columns(const int8_t (*w)[4], const int8_t* q, int32_t* 
 }
 
 template <int format> struct Integers {
+    typedef Integers Block;
     static constexpr bool WIDE = false;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
     int8_t values[GROUPS][8][ROWS][4];
@@ -106,6 +107,7 @@ using Q4Panel = Integers<Q4>;
 using Q4MPanel = Integers<Q4M>;
 
 struct BF16Panel {
+    typedef BF16Panel Block;
     float values[FLOAT_PANEL][ROWS];
 
     void open(const uint8_t* block, int columns) {
