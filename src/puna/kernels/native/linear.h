@@ -11,7 +11,7 @@
 #include "vec.h"
 
 constexpr long ROWS_A_PASS = 512;      // activation rows that meet a panel while it is in the cache
-constexpr long CHUNK_BYTES = 1 << 16;  // weights that a thread takes at once
+constexpr long MOST_BYTES = 1 << 20;   // weights that a thread takes at once
 constexpr float SMALLEST = 1e-35f;     // activations below it count as 0: 127 / them is infinite
 
 // Memory that a thread keeps between calls, one for each `use`.
@@ -199,11 +199,18 @@ static void block_times_rows(
     });
 }
 
-// Calls work(block row) for each of `count`, in chunks of CHUNK_BYTES that the threads take.
+// Calls work(block row) for each of `count`. Threads take long runs first, because memory is read
+// faster so, and short ones in the end, so that they finish together.
 template <class Work> static void each_block(Pool& pool, long count, long bytes, const Work& work) {
-    const long together = std::max(1L, CHUNK_BYTES / bytes);
-    pool.run((count + together - 1) / together, [&](long chunk) {
-        for (long b = chunk * together; b < std::min(count, (chunk + 1) * together); b++) work(b);
+    std::vector<long> starts;
+    for (long b = 0; b < count;) {
+        starts.push_back(b);
+        const long share = (count - b) / (4 * pool.threads());
+        b += std::max(1L, std::min(share, MOST_BYTES / bytes));
+    }
+    starts.push_back(count);
+    pool.run((long)starts.size() - 1, [&](long run) {
+        for (long b = starts[run]; b < starts[run + 1]; b++) work(b);
     });
 }
 

@@ -34,6 +34,8 @@ public:
     }
     ~Pool() = delete;
 
+    int threads() const { return workers_ + 1; }
+
     // Calls work(chunk) once for each chunk in 0..chunks-1 and returns when all are done.
     template <class Work> void run(long chunks, const Work& work) {
         if (!workers_ || chunks < 2) {
