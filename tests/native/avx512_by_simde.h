@@ -37,3 +37,6 @@ static inline __m512i both_halves(__m256i low, __m256i high) {
 #define _mm512_cvtepi32_ps converted
 
 #define __AVX512VNNI__ 1
+#if defined(WITH_BF16)
+#define __AVX512BF16__ 1
+#endif

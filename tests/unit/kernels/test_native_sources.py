@@ -37,6 +37,9 @@ HAS_AVX2 = native.processor_flags() >= {"avx2", "fma", "f16c"}
         pytest.param("g++", [*AVX2, "-fsanitize=thread"], [], 2, id="avx2, threads"),
         pytest.param("g++", MEMORY, [], 5, id="plain, memory"),
         pytest.param("g++", [*AVX2, *SIMDE, "-Wno-psabi"], [], 5, id="avx512 by SIMDe"),
+        pytest.param(
+            "g++", [*AVX2, *SIMDE, "-DWITH_BF16", "-Wno-psabi"], [], 3, id="avx512 bf16 by SIMDe"
+        ),
         pytest.param("aarch64-linux-gnu-g++", ARM, ["qemu-aarch64"], 3, id="neon under qemu"),
     ],
 )

@@ -43,8 +43,10 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
 }
 
 # Instruction set -> what /proc/cpuinfo calls what it needs. Best first.
+_AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "fma", "f16c"}
 _NEEDS = {
-    "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "fma", "f16c"},
+    "avx512bf16": _AVX512 | {"avx512_bf16"},
+    "avx512": _AVX512,
     "avx2": {"avx2", "fma", "f16c"},
     "neon": {"asimddp", "asimdhp"},
 }

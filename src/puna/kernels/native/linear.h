@@ -58,6 +58,7 @@ template <class Call> static void by_format(int format, const Call& call) {
 // each other. They are normed first if there is a `norm` [k].
 class Prepared {
 public:
+    using Float = tiles::BF16Panel::Input;  // what bf16 weights meet
     const long rows, k, panels = (k + PANEL - 1) / PANEL;
 
     Prepared(
@@ -80,7 +81,7 @@ public:
             start[Q4] = used[Q4] ? scratch<int32_t, Q4>(rows * panels * STARTS) : nullptr;
             start[Q4M] = used[Q4M] ? scratch<int32_t, Q4M>(rows * panels * STARTS) : nullptr;
         }
-        if (used[BF16]) floats = scratch<float, 2>(rows * panels * PANEL);
+        if (used[BF16]) floats = scratch<Float, 2>(rows * panels * PANEL);
         each_row(pool, rows, [&](long r) {
             const float* v = x + r * k;
             if (norm) {
@@ -92,10 +93,10 @@ public:
             if (integers) quantize(v, r);
             if (floats)
                 for (long c = 0; c < k; c += FLOAT_PANEL) {
-                    float* to = floats + c * rows + r * FLOAT_PANEL;
+                    Float* to = floats + c * rows + r * FLOAT_PANEL;
                     const long there = std::min((long)FLOAT_PANEL, k - c);
-                    memcpy(to, v + c, there * 4);
-                    if (there < FLOAT_PANEL) memset(to + there, 0, (FLOAT_PANEL - there) * 4);
+                    for (long i = 0; i < there; i++) to[i] = tiles::BF16Panel::input(v[c + i]);
+                    std::fill(to + there, to + FLOAT_PANEL, Float());
                 }
         });
     }
@@ -104,7 +105,7 @@ public:
         const long place = panel * rows + row;
         return {q + place * PANEL, q16 + place * PANEL, scale + place * GROUPS, start[format] + place * STARTS};
     }
-    const float* floats_at(long panel, long row) const { return floats + (panel * rows + row) * FLOAT_PANEL; }
+    const Float* floats_at(long panel, long row) const { return floats + (panel * rows + row) * FLOAT_PANEL; }
 
 private:
     void quantize(const float* row, long r) {
@@ -141,7 +142,8 @@ private:
 
     int8_t* q = nullptr;
     int16_t* q16 = nullptr;
-    float *scale = nullptr, *floats = nullptr;
+    float* scale = nullptr;
+    Float* floats = nullptr;
     int32_t* start[5] = {};
 };
 

@@ -326,6 +326,8 @@ struct BF16Block : Floats<BF16Block> {
 };
 struct BF16Panel : Floats<BF16Panel> {
     typedef BF16Block Block;
+    typedef float Input;
+    static Input input(float x) { return x; }
     alignas(64) __m256 value[FLOAT_PANEL][4];
 
     void open(const uint8_t* block, int columns) {

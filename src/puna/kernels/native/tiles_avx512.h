@@ -3,7 +3,8 @@
 //
 // Each function adds up every (output, activation) pair in the same order whatever M is, so a result
 // does not depend on what else is in the batch. Weights are unsigned: the accumulator starts at minus
-// their offset times the sum of the activations.
+// their offset times the sum of the activations. Where the processor multiplies bf16 itself, activations
+// that meet bf16 weights are rounded to bf16 as well, for one row as for many.
 #pragma once
 #include <immintrin.h>
 
@@ -120,10 +121,37 @@ using Q6Panel = Integers<Q6>;
 using Q4Panel = Integers<Q4>;
 using Q4MPanel = Integers<Q4M>;
 
+#if defined(__AVX512BF16__)
 struct BF16Panel {
     typedef BF16Panel Block;
+    typedef uint16_t Input;
     const uint8_t* block;
 
+    static Input input(float x) { return float_to_bf16(x); }
+    void open(const uint8_t* at, int) { block = at; }
+    template <int M> void multiply(int columns, const Input* x, float* sums) const {
+        const uint8_t* at = block;
+        __m512 sum[M][2];
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) sum[m][i] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
+        for (int c = 0; c < columns; c += 2, at += 128) {
+            const __m512bh w[2] = {(__m512bh)_mm512_loadu_si512(at), (__m512bh)_mm512_loadu_si512(at + 64)};
+            for (int m = 0; m < M; m++) {
+                const __m512bh v = (__m512bh)four((const int8_t*)(x + m * FLOAT_PANEL + c));
+                for (int i = 0; i < 2; i++) sum[m][i] = _mm512_dpbf16_ps(sum[m][i], w[i], v);
+            }
+        }
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + m * ROWS + i * 16, sum[m][i]);
+    }
+};
+#else
+struct BF16Panel {
+    typedef BF16Panel Block;
+    typedef float Input;
+    const uint8_t* block;
+
+    static Input input(float x) { return x; }
     void open(const uint8_t* at, int) { block = at; }
     template <int M> void multiply(int columns, const float* x, float* sums) const {
         const __m512i high = _mm512_set1_epi32((int)0xffff0000);
@@ -146,5 +174,6 @@ struct BF16Panel {
             for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + m * ROWS + i * 16, sum[m][i]);
     }
 };
+#endif
 
 }  // namespace tiles

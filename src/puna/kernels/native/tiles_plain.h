@@ -108,6 +108,8 @@ using Q4MPanel = Integers<Q4M>;
 
 struct BF16Panel {
     typedef BF16Panel Block;
+    typedef float Input;
+    static Input input(float x) { return x; }
     float values[FLOAT_PANEL][ROWS];
 
     void open(const uint8_t* block, int columns) {
