@@ -10,7 +10,8 @@ from setuptools import Extension, setup
 
 # Python itself is compiled with -fwrapv, which would cost the kernels a quarter of their speed.
 FLAGS = [
-    "-std=c++17", "-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
+    "-std=c++17", "-O3", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math",
+    "-fvisibility=hidden",
 ]  # fmt: skip
 AVX512 = [
     "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx2", "-mfma", "-mf16c",
