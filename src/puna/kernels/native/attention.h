@@ -4,8 +4,8 @@
 //
 //   fp32, bf16  keys [kv_heads, head_dim, 16], values [kv_heads, 16, head_dim]
 //   int8        for each head 16 bf16 scales, one a token, then keys [head_dim / 2, 16, 2], and values
-//               [8, head_dim, 2], where tokens i and i + 8 lie together: the two whose products are
-//               added first
+//               [head_dim / 16, 8, 16, 2], where tokens i and i + 8 lie together: the two whose
+//               products are added first
 //
 // Over int8 the products are those of integers: queries and weights are rounded to 16 bits on the
 // way, which costs nothing that a float would show.
@@ -163,6 +163,11 @@ template <> struct Queries<int8_t> {
     }
 };
 
+// What STEPS of products will read.
+static inline void ask_for(const uint8_t* next) {
+    for (int line = 0; line < STEPS * 2 * PAGE; line += 64) __builtin_prefetch(next + line);
+}
+
 template <int R>
 static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
@@ -172,7 +177,7 @@ static void score(const Queries<int8_t>& q, long row, const Place& at, int count
         const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
         ilanes sum[R][Vec::N] = {};
         for (long c = 0; c < s.head_dim; c += 2 * STEPS, next += STEPS * 2 * PAGE) {
-            for (int line = 0; line < STEPS * 2 * PAGE; line += 64) __builtin_prefetch(next + line);
+            ask_for(next);
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; step++, k += 2 * PAGE, mine += TOGETHER) {
                 pairs key[Vec::N];
@@ -226,14 +231,14 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
     for (long c = 0; c < d; c += 16) {
         ilanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
-            const long skip = 2 * PAGE + 2 * c;
+            const long skip = 2 * PAGE + PAGE * c;
             const int8_t* v = (const int8_t*)at.now[p] + skip;
             const uint8_t* next = at.next[p] + skip;
             const int32_t* weight = whole[0] + p * PAGE / 2;
-            for (int j = 0; j < PAGE / 2; j += STEPS) {
+            for (int j = 0; j < PAGE / 2; j += STEPS, next += STEPS * 2 * PAGE) {
+                ask_for(next);
 #pragma GCC unroll 8
-                for (int step = 0; step < STEPS; step++, v += 2 * d, next += 2 * d, weight++) {
-                    __builtin_prefetch(next);
+                for (int step = 0; step < STEPS; step++, v += 2 * PAGE, weight++) {
                     pairs value[Vec::N];
                     widen_pairs(v, value);
                     for (int r = 0; r < R; r++) EACH add_products(sum[r][i], value[i], weight[r * KEYS / 2]);
@@ -458,7 +463,7 @@ inline void put<int8_t>(uint8_t* keys, uint8_t* values, long place, const float*
     scale = to_int8(v, d, whole.data());
     memcpy(values + place * 2, &scale, 2);
     values += 2 * PAGE;
-    for (long c = 0; c < d; c++) values[(place % 8 * d + c) * 2 + place / 8] = (uint8_t)whole[c];
+    for (long c = 0; c < d; c++) values[(c / 16 * 128 + place % 8 * 16 + c % 16) * 2 + place / 8] = (uint8_t)whole[c];
 }
 
 // Row r of k and v [rows, kv_heads, head_dim] at slots[r]: page slots[r] / PAGE, its place the rest.
