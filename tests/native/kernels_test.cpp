@@ -271,8 +271,8 @@ float int8_at(const uint8_t* head, long place, long at) {
 template <> float key_at<int8_t>(const uint8_t* head, long place, long c, long) {
     return int8_at(head, place, (c / 2 * PAGE + place) * 2 + c % 2);
 }
-template <> float value_at<int8_t>(const uint8_t* head, long place, long c, long d) {
-    return int8_at(head, place, (place % 8 * d + c) * 2 + place / 8);
+template <> float value_at<int8_t>(const uint8_t* head, long place, long c, long) {
+    return int8_at(head, place, (c / 16 * 128 + place % 8 * 16 + c % 16) * 2 + place / 8);
 }
 
 // Keys and values of `tokens` random tokens in shuffled pages, or in 0, 1, 2 ...; all else is NaN.

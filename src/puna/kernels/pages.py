@@ -12,6 +12,7 @@ order in which integer products want them, as `native/attention.h` draws it. It 
 
 from __future__ import annotations
 
+import math
 from ctypes import CDLL
 from typing import cast
 
@@ -91,8 +92,8 @@ def store_twin(keys: Tensor, values: Tensor, slots: Tensor, k: Tensor, v: Tensor
     whole, scale = _to_int8(v)
     scales, body = _parts(values)
     scales[pages, :, places] = scale
-    half = page_size // 2
-    _value_pairs(body, page_size)[pages, :, places // half, places % half] = whole
+    half, blocks = page_size // 2, _value_blocks(body, page_size)
+    blocks[pages, :, places // half, places % half] = whole.unflatten(-1, blocks.shape[4:])
 
 
 def read(keys: Tensor, values: Tensor, pages: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +105,8 @@ def read(keys: Tensor, values: Tensor, pages: Tensor, tokens: int) -> tuple[Tens
         scales, body = _parts(k)
         k = _key_pairs(body, size).flatten(3).float() * scales.float().unsqueeze(-1)
         scales, body = _parts(v)
-        v = _value_pairs(body, size).flatten(2, 3).float() * scales.float().unsqueeze(-1)
+        v = _value_blocks(body, size).flatten(4).flatten(2, 3)
+        v = v.float() * scales.float().unsqueeze(-1)
     else:
         k = k.transpose(2, 3)
     return (
@@ -146,6 +148,9 @@ def _key_pairs(body: Tensor, page_size: int) -> Tensor:
     return cast(Tensor, body.unflatten(-1, (-1, page_size, 2))).permute(0, 1, 3, 2, 4)
 
 
-def _value_pairs(body: Tensor, page_size: int) -> Tensor:
-    """View [pages, heads, 2, page_size / 2, head_dim]."""
-    return cast(Tensor, body.unflatten(-1, (page_size // 2, -1, 2))).permute(0, 1, 4, 2, 3)
+def _value_blocks(body: Tensor, page_size: int) -> Tensor:
+    """View [pages, heads, 2, page_size / 2, head_dim / 16, 16], of smaller blocks where 16 does
+    not divide head_dim."""
+    block = math.gcd(body.shape[-1] // page_size, 16)
+    blocks = cast(Tensor, body.unflatten(-1, (-1, page_size // 2, block, 2)))
+    return blocks.permute(0, 1, 5, 3, 2, 4)

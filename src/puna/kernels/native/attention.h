@@ -4,8 +4,8 @@
 //
 //   fp32, bf16  keys [kv_heads, head_dim, 16], values [kv_heads, 16, head_dim]
 //   int8        for each head 16 bf16 scales, one a token, then keys [head_dim / 2, 16, 2], and values
-//               [8, head_dim, 2], where tokens i and i + 8 lie together: the two whose products are
-//               added first
+//               [head_dim / 16, 8, 16, 2], where tokens i and i + 8 lie together: the two whose
+//               products are added first
 //
 // Over int8 the products are those of integers: queries and weights are rounded to 16 bits on the
 // way, which costs nothing that a float would show.
@@ -25,6 +25,7 @@
 constexpr int PAGE = 16, PAGES = 8, KEYS = PAGES * PAGE;  // PAGES are looked at together
 constexpr int TOGETHER = 4, TILE_ROWS = 32;
 constexpr long PIECE = 1024;
+constexpr int STEPS = 4;  // of integer products, without a branch
 
 struct Source {  // `pages` of `keys` and `values`, null for 0, 1, 2 ...
     const void *keys, *values;
@@ -141,51 +142,59 @@ static inline float to_int16(const float* x, long count, float most, int16_t* to
     return most / 32767;
 }
 
+// Of TOGETHER rows the first pair of each, then the second of each, and so on: what is wanted together.
 template <> struct Queries<int8_t> {
     std::vector<int32_t> pairs;
-    const int32_t* q[TILE_ROWS];
     float scale[TILE_ROWS];
-    Queries(const float* const* from, long rows, long d) : pairs(rows * d / 2) {
+    const long d;
+    Queries(const float* const* from, long rows, long head_dim)
+        : pairs((rows + TOGETHER - 1) / TOGETHER * TOGETHER * head_dim / 2), d(head_dim) {
+        std::vector<int32_t> row(d / 2);
         for (long r = 0; r < rows; r++) {
             float most = 0, nothing = 0;
             for (long c = 0; c < d; c++) {
                 most = std::max(most, std::fabs(from[r][c]));
                 nothing += from[r][c] * 0;  // NaN once there is an infinity or a NaN
             }
-            q[r] = pairs.data() + r * d / 2;
-            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)q[r]);
+            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)row.data());
+            int32_t* to = pairs.data() + r / TOGETHER * TOGETHER * d / 2 + r % TOGETHER;
+            for (long c = 0; c < d / 2; c++) to[c * TOGETHER] = row[c];
         }
     }
 };
 
+// What STEPS of products will read.
+static inline void ask_for(const uint8_t* next) {
+    for (int line = 0; line < STEPS * 2 * PAGE; line += 64) __builtin_prefetch(next + line);
+}
+
 template <int R>
 static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
-    const int32_t* mine[R];
-    std::copy(q.q + row, q.q + row + R, mine);
     for (int p = 0; p < count; p++) {
         const int8_t* k = (const int8_t*)at.now[p] + 2 * PAGE;
         const uint8_t* next = at.next[p];
+        const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
         ilanes sum[R][Vec::N] = {};
-        for (long c = 0; c < s.head_dim / 2; c++, k += 2 * PAGE) {
-            __builtin_prefetch(next + c * 2 * PAGE);
-            pairs key[Vec::N];
-            widen_pairs(k, key);
-            for (int r = 0; r < R; r++) EACH sum[r][i] += products(key[i], mine[r][c]);
+        for (long c = 0; c < s.head_dim; c += 2 * STEPS, next += STEPS * 2 * PAGE) {
+            ask_for(next);
+#pragma GCC unroll 8
+            for (int step = 0; step < STEPS; step++, k += 2 * PAGE, mine += TOGETHER) {
+                pairs key[Vec::N];
+                widen_pairs(k, key);
+                for (int r = 0; r < R; r++) EACH add_products(sum[r][i], key[i], mine[r]);
+            }
         }
         const Vec unit = widen((const uint16_t*)at.now[p]) * splat(scale);
         for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, joined(sum[r]) * unit * splat(q.scale[row + r]));
     }
 }
 
-// `weights`, a page of them, times the values' scales, as int16 with the unit that is given back: token
-// i in the low half of pair i, token i + 8 in the high one.
-static inline float weights_to_int16(float* weights, long seen, const Place& at, int count, int32_t* to) {
+// `weights` as int16 with the unit that is given back: token i of a page in the low half of pair i, token
+// i + 8 in the high one.
+static inline float weights_to_int16(const float* weights, int count, int32_t* to) {
     typedef float eight __attribute__((vector_size(32)));
     typedef int32_t ieight __attribute__((vector_size(32)));
-    for (int p = 0; p < count; p++)
-        save(weights + p * PAGE, load(weights + p * PAGE) * widen((const uint16_t*)at.now[p]));
-    for (long c = std::max(0L, seen); c < count * PAGE; c++) weights[c] = 0;
     Vec top = load(weights);
     for (int p = 1; p < count; p++) top = greater(top, load(weights + p * PAGE));
     const float most = largest(top);
@@ -194,13 +203,13 @@ static inline float weights_to_int16(float* weights, long seen, const Place& at,
         return most * 0;
     }
     const float inverse = 32767 / most;
-    for (int p = 0; p < count; p++) {
-        eight w[2];
-        memcpy(w, weights + p * PAGE, sizeof w);
-        const ieight low = (ieight)(w[0] * inverse + 12582912.0f) & 0xffff;  // rounds, see vec.h
-        const ieight high = (ieight)(w[1] * inverse + 12582912.0f) << 16;
-        const ieight both = low | high;
-        memcpy(to + p * PAGE / 2, &both, sizeof both);
+    for (int p = 0; p < count; p++, weights += PAGE, to += PAGE / 2) {
+        eight first, second;
+        memcpy(&first, weights, sizeof first);
+        memcpy(&second, weights + PAGE / 2, sizeof second);
+        const ieight low = (ieight)(first * inverse + 12582912.0f) & 0xffff;  // rounds, see vec.h
+        const ieight both = low | (ieight)(second * inverse + 12582912.0f) << 16;
+        memcpy(to, &both, sizeof both);
     }
     return most / 32767;
 }
@@ -211,20 +220,29 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
     const long d = s.head_dim;
     alignas(64) int32_t whole[R][KEYS / 2];
     float unit[R];
-    for (int r = 0; r < R; r++) unit[r] = weights_to_int16(weights[r], seen[r], at, count, whole[r]);
+    for (int p = 0; p < count; p++) {
+        const Vec scale = widen((const uint16_t*)at.now[p]);
+        for (int r = 0; r < R; r++) save(weights[r] + p * PAGE, load(weights[r] + p * PAGE) * scale);
+    }
+    for (int r = 0; r < R; r++) {
+        for (long c = std::max(0L, seen[r]); c < count * PAGE; c++) weights[r][c] = 0;  // and no NaN
+        unit[r] = weights_to_int16(weights[r], count, whole[r]);
+    }
     for (long c = 0; c < d; c += 16) {
         ilanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
-            const long skip = 2 * PAGE + 2 * c;
+            const long skip = 2 * PAGE + PAGE * c;
             const int8_t* v = (const int8_t*)at.now[p] + skip;
             const uint8_t* next = at.next[p] + skip;
             const int32_t* weight = whole[0] + p * PAGE / 2;
-#pragma GCC unroll 1
-            for (int j = 0; j < PAGE / 2; j++, v += 2 * d, next += 2 * d, weight++) {
-                __builtin_prefetch(next);
-                pairs value[Vec::N];
-                widen_pairs(v, value);
-                for (int r = 0; r < R; r++) EACH sum[r][i] += products(value[i], weight[r * KEYS / 2]);
+            for (int j = 0; j < PAGE / 2; j += STEPS, next += STEPS * 2 * PAGE) {
+                ask_for(next);
+#pragma GCC unroll 8
+                for (int step = 0; step < STEPS; step++, v += 2 * PAGE, weight++) {
+                    pairs value[Vec::N];
+                    widen_pairs(v, value);
+                    for (int r = 0; r < R; r++) EACH add_products(sum[r][i], value[i], weight[r * KEYS / 2]);
+                }
             }
         }
         for (int r = 0; r < R; r++)
@@ -445,7 +463,7 @@ inline void put<int8_t>(uint8_t* keys, uint8_t* values, long place, const float*
     scale = to_int8(v, d, whole.data());
     memcpy(values + place * 2, &scale, 2);
     values += 2 * PAGE;
-    for (long c = 0; c < d; c++) values[(place % 8 * d + c) * 2 + place / 8] = (uint8_t)whole[c];
+    for (long c = 0; c < d; c++) values[(c / 16 * 128 + place % 8 * 16 + c % 16) * 2 + place / 8] = (uint8_t)whole[c];
 }
 
 // Row r of k and v [rows, kv_heads, head_dim] at slots[r]: page slots[r] / PAGE, its place the rest.

@@ -89,23 +89,21 @@ static inline Vec exponential(Vec x) {
     return r;
 }
 
-// 2^x to about 1e-7 relative for x <= 0 (Cephes' polynomial); 0 below -126.
+// 2^x to about 2e-7 relative (a minimax polynomial) for x <= 0, 0 below -126.5; NaN stays NaN.
 static inline Vec power_of_two(Vec x) {
     Vec r;
     EACH {
-        const lanes t = x.v[i] > -126.0f ? x.v[i] : -126.0f - (lanes){};
+        const lanes t = -127.0f > x.v[i] ? -127.0f - (lanes){} : x.v[i];
         const lanes shifted = t + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer
         const lanes f = t - (shifted - 12582912.0f);
-        lanes p = (lanes){} + 1.535336188e-4f;
-        p = p * f + 1.339887440e-3f;
-        p = p * f + 9.618437358e-3f;
-        p = p * f + 5.550332471e-2f;
-        p = p * f + 2.402264791e-1f;
-        p = p * f + 6.931472029e-1f;
+        lanes p = (lanes){} + 1.326472731e-3f;
+        p = p * f + 9.671512991e-3f;
+        p = p * f + 5.550733581e-2f;
+        p = p * f + 2.402224243e-1f;
+        p = p * f + 6.931470037e-1f;
         p = p * f + 1.0f;
         const ilanes bits = ((ilanes)shifted << 23) + 0x3f800000;  // all but the integer falls out
-        const lanes power = p * (lanes)bits;
-        r.v[i] = x.v[i] > -126.0f ? power : (lanes){};
+        r.v[i] = p * (lanes)bits;
     }
     return r;
 }
@@ -145,14 +143,18 @@ static inline void widen_pairs(const int8_t* p, pairs* to) {
 #endif
     }
 }
-static inline ilanes products(pairs a, int32_t both) {  // a[2 i] * its low half + a[2 i + 1] * its high
+// sum += a[2 i] * the low half of `both` + a[2 i + 1] * its high one. Unrolled, the compiler would add
+// such products as a tree and run out of registers: the empty instruction keeps their order.
+static inline void add_products(ilanes& sum, pairs a, int32_t both) {
 #if defined(__AVX512BW__)
-    return (ilanes)_mm512_madd_epi16((__m512i)a, _mm512_set1_epi32(both));
+    sum += (ilanes)_mm512_madd_epi16((__m512i)a, _mm512_set1_epi32(both));
+    asm("" : "+v"(sum));
 #elif defined(__AVX2__)
-    return (ilanes)_mm256_madd_epi16((__m256i)a, _mm256_set1_epi32(both));
+    sum += (ilanes)_mm256_madd_epi16((__m256i)a, _mm256_set1_epi32(both));
+    asm("" : "+x"(sum));
 #else
     const ilanes two = (ilanes)a;
-    return ((two << 16) >> 16) * (int16_t)both + (two >> 16) * (both >> 16);
+    sum += ((two << 16) >> 16) * (int16_t)both + (two >> 16) * (both >> 16);
 #endif
 }
 static inline Vec joined(const ilanes* sums) {
