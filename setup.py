@@ -27,8 +27,8 @@ TARGETS = {
 }  # fmt: skip
 
 FOLDER = "src/puna/kernels/native"
-HEADERS = ["attention", "formats", "linear", "pool", "tiles", "tiles_avx2", "tiles_avx512",
-           "tiles_plain", "vec"]  # fmt: skip
+HEADERS = ["attention", "formats", "layer", "linear", "pool", "tiles", "tiles_avx2",
+           "tiles_avx512", "tiles_plain", "vec"]  # fmt: skip
 
 setup(
     ext_modules=[

@@ -24,6 +24,7 @@ from puna.kernels.dense import (
     rms_norm,
     swiglu,
 )
+from puna.kernels.layer import LayerWeights, Step, self_attention_layer
 from puna.kernels.packed import Format, Packed, assemble, pack, unpack
 from puna.kernels.pages import PAGE, bytes_per_token, new_pages, store
 from puna.kernels.rotary import rotary_table, rotate
@@ -31,9 +32,11 @@ from puna.kernels.rotary import rotary_table, rotate
 __all__ = [
     "PAGE",
     "Format",
+    "LayerWeights",
     "Packed",
     "PagedSpan",
     "Source",
+    "Step",
     "assemble",
     "bytes_per_token",
     "cross_attention",
@@ -49,6 +52,7 @@ __all__ = [
     "rms_norm",
     "rotary_table",
     "rotate",
+    "self_attention_layer",
     "store",
     "swiglu",
     "unpack",

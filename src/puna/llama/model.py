@@ -1,7 +1,8 @@
 """The Llama decoder: a batch of ragged rows in, logits out.
 
-Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`, where the
-blocks take the norm before and the sum after them into their own first and last calls. It knows no
+Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`. A
+self-attention layer is one call to `kernels`; in the others, blocks take the norm before and the
+sum after them into their own first and last calls. It knows no
 requests, no sampling, no files, and no devices or dtypes: those are its weights' and its cache's
 business. Parameter names are Hugging Face's, rotary order is half-split.
 
@@ -11,7 +12,7 @@ enter them: so text in mixed company gives what it gives alone, and costs nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from puna import kernels
 from puna.errors import InvalidImage
-from puna.kernels import PAGE, Packed, Source
+from puna.kernels import PAGE, LayerWeights, Packed, Source, Step
 from puna.llama.batch import Batch, EncodedImage, ImageView, Span
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig
@@ -29,16 +30,6 @@ from puna.llama.images import PreparedImage
 from puna.llama.linear import Embedding, Linear
 from puna.llama.rope import rope_frequencies
 from puna.llama.vision import VisionEncoder, multi_modal_projector
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What every self-attention layer needs to know of this batch; computed once."""
-
-    spans: Sequence[Span]
-    slots: Tensor
-    cos: Tensor
-    sin: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +57,8 @@ class RMSNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
+    """Its parameters; what is done with them is `SelfAttentionLayer`'s."""
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         width, head_dim = config.hidden_size, config.head_dim
@@ -74,17 +67,6 @@ class SelfAttention(nn.Module):
         self.k_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
         self.v_proj = Linear(width, config.num_key_value_heads * head_dim, bias=False)
         self.o_proj = Linear(config.num_attention_heads * head_dim, width, bias=False)
-
-    def forward(self, x: Tensor, norm: RMSNorm, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        """`x + attention(norm(x))`"""
-        q, k, v = (
-            _heads(each, self.head_dim)
-            for each in norm.then(x, self.q_proj, self.k_proj, self.v_proj)
-        )
-        q, k = (kernels.rotate(each, step.cos, step.sin) for each in (q, k))
-        kernels.store(keys, values, step.slots, k, v)
-        attended = kernels.paged_attention(q, keys, values, step.spans)
-        return self.o_proj.add(attended.flatten(1), x)
 
 
 class CrossAttention(nn.Module):
@@ -146,8 +128,21 @@ class SelfAttentionLayer(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
-        h = self.self_attn(x, self.input_layernorm, step, keys, values)
-        return self.mlp(h, self.post_attention_layernorm)
+        attention, mlp = self.self_attn, self.mlp
+        weights = LayerWeights(
+            attention_norm=self.input_layernorm.weight,
+            q=attention.q_proj.weight,
+            k=attention.k_proj.weight,
+            v=attention.v_proj.weight,
+            o=attention.o_proj.weight,
+            mlp_norm=self.post_attention_layernorm.weight,
+            gate=mlp.gate_proj.weight,
+            up=mlp.up_proj.weight,
+            down=mlp.down_proj.weight,
+            eps=self.input_layernorm.eps,
+            head_dim=attention.head_dim,
+        )
+        return kernels.self_attention_layer(x, weights, step, keys, values)
 
 
 class CrossAttentionLayer(nn.Module):

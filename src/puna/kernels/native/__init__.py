@@ -40,6 +40,10 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
         *(c_void_p, c_int, c_void_p, c_long, c_void_p, c_long),
         *(c_long, c_long, c_long, c_void_p),
     ),
+    "puna_layer": (
+        *(c_void_p, c_int, c_void_p, c_void_p, c_long),
+        *(c_void_p, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p),
+    ),
 }
 
 # Instruction set -> what /proc/cpuinfo calls what it needs. Best first.

@@ -1,8 +1,7 @@
 // Puna's native kernels behind a plain C interface. Everything is fp32 but packed weights (formats.h)
 // and the cache (attention.h). Pointers are to dense arrays; nothing is kept between calls but the
 // threads and their scratch.
-#include "attention.h"
-#include "linear.h"
+#include "layer.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -76,16 +75,7 @@ EXPORT void puna_swiglu(const float* gate, const float* up, long rows, long k, f
 // out = x [rows, heads, head_dim] with each head turned by cos and sin [rows, head_dim / 2]
 EXPORT void puna_rotate(
     const float* x, const float* cos, const float* sin, long rows, long heads, long head_dim, float* out) {
-    const long half = head_dim / 2;
-    each_row(*pool, rows, [&](long r) {
-        const float *c = cos + r * half, *s = sin + r * half;
-        for (long at = r * heads * head_dim; at < (r + 1) * heads * head_dim; at += head_dim)
-            for (long i = 0; i < half; i++) {
-                const float first = x[at + i], second = x[at + half + i];
-                out[at + i] = first * c[i] - second * s[i];
-                out[at + half + i] = second * c[i] + first * s[i];
-            }
-    });
+    rotate(*pool, x, cos, sin, rows, heads, head_dim, out);
 }
 
 // Asks for large pages of memory, where the system has them: a context of gigabytes is read at random
@@ -124,5 +114,18 @@ EXPORT void puna_attention(
     if (type == CACHE_INT8) attention<int8_t>(*pool, q, r.data(), n, s.data(), shape, out);
     else if (type == CACHE_BF16) attention<uint16_t>(*pool, q, r.data(), n, s.data(), shape, out);
     else attention<float>(*pool, q, r.data(), n, s.data(), shape, out);
+}
+
+// A whole decoder layer; see layer.h. `out` may be x.
+EXPORT void puna_layer(
+    const Layer* weights, int type, void* keys, void* values, long head_dim, const int64_t* spans, long n,
+    const int64_t* slots, const float* cos, const float* sin, const float* x, long rows, float* out) {
+    auto run = [&](auto cache) {
+        layer<decltype(cache)>(
+            *pool, *weights, keys, values, head_dim, spans, n, slots, cos, sin, x, rows, out);
+    };
+    if (type == CACHE_INT8) run(int8_t());
+    else if (type == CACHE_BF16) run(uint16_t());
+    else run(0.0f);
 }
 }

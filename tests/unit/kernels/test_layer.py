@@ -1,0 +1,141 @@
+"""A whole layer in one native call, against the same call by call and in plain torch."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from puna.kernels import (
+    Format,
+    LayerWeights,
+    Packed,
+    Step,
+    native,
+    new_pages,
+    pack,
+    rotary_table,
+    self_attention_layer,
+    unpack,
+)
+from puna.kernels.layer import self_attention_layer_twin
+
+FORMATS: list[Format] = ["bf16", "int8", "int6", "int4m", "int4"]
+PAGE = 16
+
+needs_native = pytest.mark.skipif(
+    native.library() is None, reason=f"no native kernels here: {native.why_not()}"
+)
+
+
+class Run(NamedTuple):
+    start: int
+    length: int
+    context: int
+    pages: torch.Tensor
+
+
+def random_layer(heads: int, kv_heads: int, head_dim: int, width: int, wide: int) -> LayerWeights:
+    def matrix(out: int, into: int) -> Packed:
+        return pack(torch.randn(out, into) / into**0.5, random.choice(FORMATS))
+
+    return LayerWeights(
+        attention_norm=torch.rand(width) + 0.5,
+        q=matrix(heads * head_dim, width),
+        k=matrix(kv_heads * head_dim, width),
+        v=matrix(kv_heads * head_dim, width),
+        o=matrix(width, heads * head_dim),
+        mlp_norm=torch.rand(width) + 0.5,
+        gate=matrix(wide, width),
+        up=matrix(wide, width),
+        down=matrix(width, wide),
+        eps=1e-5,
+        head_dim=head_dim,
+    )
+
+
+def random_step(lengths: list[int], contexts: list[int], head_dim: int) -> tuple[Step, int]:
+    """Pages in random order; and how many there are."""
+    counts = [-(-(n + c) // PAGE) for n, c in zip(lengths, contexts, strict=True)]
+    order = torch.randperm(sum(counts))
+    spans, slots, positions = list[Run](), list[torch.Tensor](), list[torch.Tensor]()
+    start = first = 0
+    for length, context, count in zip(lengths, contexts, counts, strict=True):
+        pages = order[first : first + count].contiguous()
+        spans.append(Run(start, length, context, pages))
+        here = torch.arange(context, context + length)
+        positions.append(here)
+        slots.append(pages[here // PAGE] * PAGE + here % PAGE)
+        start, first = start + length, first + count
+    frequencies = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+    return Step(spans, torch.cat(slots), *rotary_table(torch.cat(positions), frequencies)), first
+
+
+SHAPES = [(4, 2, 16, 64, 96), (8, 1, 64, 200, 333), (3, 3, 80, 96, 70), (4, 1, 128, 256, 512)]
+BATCHES = [([1], [37]), ([1, 1, 1], [0, 15, 300]), ([5, 1, 40], [0, 64, 3])]
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("lengths", "contexts"), BATCHES)
+@torch.inference_mode()
+def test_a_layer_in_one_call_is_the_layer_call_by_call_to_the_bit(
+    shape: tuple[int, int, int, int, int],
+    lengths: list[int],
+    contexts: list[int],
+    dtype: torch.dtype,
+) -> None:
+    random.seed(torch.initial_seed())
+    weights = random_layer(*shape)
+    step, pages = random_step(lengths, contexts, shape[2])
+    cache = new_pages(pages, shape[1], shape[2], PAGE, dtype)
+    for tensor in cache:
+        tensor.zero_()
+    x = torch.randn(sum(lengths), shape[3])
+    before, mine, theirs = x.clone(), *(tuple(t.clone() for t in cache) for _ in range(2))
+    got = self_attention_layer(x, weights, step, *mine)
+    expected = self_attention_layer_twin(x, weights, step, *theirs)
+    assert torch.equal(got, expected)
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    assert torch.equal(x, before)
+
+
+@needs_native
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.inference_mode()
+def test_a_layer_in_one_call_is_near_the_layer_in_plain_torch(
+    shape: tuple[int, int, int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random.seed(torch.initial_seed())
+    packed = random_layer(*shape)
+    names = ("q", "k", "v", "o", "gate", "up", "down")
+    plain = replace(packed, **{name: unpack(getattr(packed, name)) for name in names})
+    step, pages = random_step([1, 7], [20, 0], shape[2])
+    caches = [new_pages(pages, shape[1], shape[2], PAGE, torch.float32) for _ in range(2)]
+    for tensor in (tensor for cache in caches for tensor in cache):
+        tensor.zero_()
+    x = torch.randn(8, shape[3])
+    got = self_attention_layer(x, packed, step, *caches[0])
+    monkeypatch.setattr(native, "library", lambda name=None: None)
+    expected = self_attention_layer(x, plain, step, *caches[1])
+    assert (got - expected).abs().max() < 0.15  # activations are rounded to 8 bits, five times
+    assert (got - expected).square().mean().sqrt() < 0.02 * expected.square().mean().sqrt()
+
+
+@needs_native
+def test_gradients_still_flow_through_a_layer_of_plain_weights() -> None:
+    weights = random_layer(*SHAPES[0])
+    names = ("q", "k", "v", "o", "gate", "up", "down")
+    plain = replace(
+        weights, **{name: unpack(getattr(weights, name)).requires_grad_() for name in names}
+    )
+    step, pages = random_step([3], [0], 16)
+    keys, values = new_pages(pages, 2, 16, PAGE, torch.float32)
+    self_attention_layer(torch.randn(3, 64), plain, step, keys, values).sum().backward()
+    assert isinstance(plain.o, torch.Tensor)
+    assert plain.o.grad is not None
+    assert plain.o.grad.abs().max() > 0
