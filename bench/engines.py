@@ -102,7 +102,7 @@ def bf16(modes: Sequence[str]) -> tuple[list[Engine], list[Work]]:
     """transformers computes few tokens a second in bfloat16 here, so it is asked for few."""
     hf = checkpoints.hf_checkpoint(FILES, "1B")
     engines = [
-        _puna(f"bfloat16, {size(hf)}", hf, dtype="bfloat16"),
+        puna(f"bfloat16, {size(hf)}", hf, dtype="bfloat16"),
         _script("transformers", "bfloat16", peers.PYTHON, size(hf), hf, "bfloat16"),
         _script("transformers", "float32", peers.PYTHON, "4.9 GB", hf, "float32"),
     ]
@@ -122,25 +122,32 @@ def size(path: Path) -> str:
 def _on_gguf(
     kind: str, file: Path, modes: Sequence[str], sequences: int = 16, context: int = 768
 ) -> list[Engine]:
-    engines = [_puna(f"{kind} file, {size(file)}", file)]
-    for mode in modes:
-        script = str(HERE / "contenders/run_llamacpp.py")
-        program = str(peers.LLAMA_CPP / "contender")
-        held = [str(THREADS), str(sequences), str(context)]
-        engines.append(
-            Engine(
-                f"llama.cpp {kind}, {mode}",
-                "the same file",
-                [sys.executable, script, program, str(file), mode, *held],
-                (PREFILL, 1, *MANY) if mode == modes[0] else (PREFILL, 1),
-            )
-        )
+    engines = [puna(f"{kind} file, {size(file)}", file)]
+    engines += [
+        llama_cpp(kind, file, mode, sequences, context, (PREFILL, 1, *(MANY if not at else ())))
+        for at, mode in enumerate(modes)
+    ]
     script = str(HERE / "contenders/run_bound.py")
     command = [str(peers.PYTHON), script, str(file.stat().st_size), str(THREADS)]
     return [*engines, Engine(BOUND, "", command, (1,))]
 
 
-def _puna(terms: str, model: Path, **options: str) -> Engine:
+def llama_cpp(
+    kind: str,
+    file: Path,
+    mode: str,
+    sequences: int,
+    context: int,
+    batches: Sequence[int] = (PREFILL, 1, *MANY),
+) -> Engine:
+    """`sequences` of `context` tokens are what its cache holds."""
+    script, program = HERE / "contenders/run_llamacpp.py", peers.LLAMA_CPP / "contender"
+    arguments = (script, program, file, mode, THREADS, sequences, context)
+    command = [sys.executable, *map(str, arguments)]
+    return Engine(f"llama.cpp {kind}, {mode}", "the same file", command, batches)
+
+
+def puna(terms: str, model: Path, **options: str) -> Engine:
     command = [sys.executable, str(HERE / "contenders/run_puna.py"), str(model)]
     for name, value in options.items():
         command += ["--option", f"{name}={value}"]

@@ -1,6 +1,6 @@
 """Sixteen clients stream from `puna serve`, and from llama.cpp's server, taking turns.
 
-    python -m bench.server_load [--clients 16] [--rounds 5] [--tokens 48]
+    python -m bench.server_load [--clients 16] [--rounds 3] [--tokens 48]
 
 Both serve the same GGUF file over HTTP on loopback, two threads, greedy. Each client sends a prompt
 of its own of about 128 tokens as a chat and reads the answer as it comes. Told are all tokens of
@@ -31,8 +31,9 @@ from typing import Any
 import httpx2
 
 from bench import checkpoints, peers
+from bench.rows import PUNA, Row, record
 
-PUNA = str(Path(sys.executable).with_name("puna"))
+COMMAND = "from puna.cli.main import main; main()"
 WORDS = ("grass", "wind", "llama", "stone", "river", "cloud", "salt", "sun", "night", "water")
 
 
@@ -107,7 +108,7 @@ def peak(process: subprocess.Popen[bytes]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
     peers.install()
@@ -115,7 +116,17 @@ def main() -> None:
     threads = str(len(os.sched_getaffinity(0)))
     context = 512  # of each client
     ports = free_port(), free_port()
-    ours = [PUNA, "serve", file, "--port", str(ports[0]), "--alias", f"random={Path(file).stem}"]
+    ours = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "serve",
+        file,
+        "--port",
+        str(ports[0]),
+        "--alias",
+        f"random={Path(file).stem}",
+    ]
     theirs = [
         *(str(peers.LLAMA_CPP / "llama-server"), "-m", file, "--port", str(ports[1])),
         *("-t", threads, "-np", str(options.clients), "-c", str(context * options.clients)),
@@ -123,7 +134,7 @@ def main() -> None:
     ]
     kv = context * options.clients * 32768
     ours += ["--kv-memory", str(kv)]
-    taken: dict[str, list[tuple[float, float]]] = {"puna serve": [], "llama-server": []}
+    taken: dict[str, list[tuple[float, float]]] = {PUNA: [], "llama-server": []}
     with serving(ours, ports[0]) as first, serving(theirs, ports[1]) as second:
         for number in range(options.rounds + 1):
             for name, port in zip(taken, ports, strict=True):
@@ -132,19 +143,26 @@ def main() -> None:
                 if number:  # the first round warms up
                     taken[name].append(told)
         memory = dict(zip(taken, (peak(first), peak(second)), strict=True))
-    for name, rounds in taken.items():
-        rates, gaps = [rate for rate, _ in rounds], [1000 * gap for _, gap in rounds]
-        print(
-            f"{name}: {statistics.median(rates):.1f} tokens/s ({min(rates):.1f} to "
-            f"{max(rates):.1f}); p95 between pieces {statistics.median(gaps):.0f} ms "
-            f"({min(gaps):.0f} to {max(gaps):.0f}); peak memory {memory[name]}"
+    for at, (what, unit, target) in enumerate(
+        (("tokens/s of all", "tokens/s", 2.5), ("p95 between pieces", "ms", 1.0))
+    ):
+        rates = {
+            name: [told[at] * (1000 if at else 1) for told in rounds]
+            for name, rounds in taken.items()
+        }
+        record(
+            [
+                Row(
+                    "server load",
+                    f"{options.clients} clients, {what}",
+                    rates,
+                    unit,
+                    target,
+                    bool(at),
+                )
+            ]
         )
-    for at, what in enumerate(("tokens/s", "p95")):
-        ratio = [a[at] / b[at] for a, b in zip(*taken.values(), strict=True)]
-        print(
-            f"ratio of {what}: {statistics.median(ratio):.2f} "
-            f"({min(ratio):.2f} to {max(ratio):.2f})"
-        )
+    print(f"peak memory of the servers: {memory}")
 
 
 if __name__ == "__main__":
