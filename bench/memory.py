@@ -39,7 +39,7 @@ def peak(engine: Engine, tokens: int) -> float:
         one.rate({"work": "decode", "batch": 1, "context": 16, "tokens": 4})
         told = status(one)
         print(
-            f"{engine.name}: peak {told['VmHWM']:.0f} MB; at the end {told['RssAnon']:.0f} its own, "
+            f"{engine.name}: peak {told['VmHWM']:.0f} MB; at the end {told['RssAnon']:.0f} own, "
             f"{told['RssFile']:.0f} mapped from files",
             flush=True,
         )
@@ -78,7 +78,11 @@ def main() -> None:
     for what, path, more in (
         ("the GGUF file", file, {}),
         ("prepared", prepared(file), {}),
-        ("prepared, KV int8", prepared(file), {"kv_dtype": "int8"}),
+        (
+            "prepared, KV int8",
+            prepared(file),
+            {"kv_dtype": "int8", "kv_memory": str(CONTEXT * 18432)},
+        ),
     ):
         ours = peak(puna(what, path, **{**kept, **more}), options.tokens)
         rates = {PUNA: [ours], **theirs}

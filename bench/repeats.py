@@ -11,7 +11,7 @@ The texts were written for this bench, not by a model: they repeat what a carefu
 
 Taking turns, round by round: the same engine with and without speculation, which begins each round
 without experience, and llama.cpp saying the same tokens of the same file, without guessing and with
-each of its n-gram speculations that `--guessers` names, with its defaults for them (`llamacpp.cpp`).
+each n-gram speculation of its own that `--guessers` names, with its defaults (`llamacpp.cpp`).
 Told is the answer's speed from its first token to its last. The prompt is cached on both sides.
 """
 
