@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--texts", nargs="+", default=["edit", "summary", "tool"])
     parser.add_argument("--threads", type=int, default=native.processors())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=100, help="of the answer, at most")
+    parser.add_argument("--tokens", type=int, default=120, help="of the answer, at most")
     parser.add_argument("--guessers", nargs="+", default=["ngram-simple", "ngram-cache"])
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()
