@@ -2,9 +2,9 @@
 
     python -m bench.memory [--tokens 8000]
 
-Not a timing; each process is measured once, alone. Both sides keep one sequence of 8192 tokens; Puna
-computes 8000, llama.cpp 1024, for it zeroes all of its cache at the start (what it may
-need more for the rest is not counted against it).
+Not a timing; each process is measured once, alone. Both sides keep one sequence of 8192 tokens.
+Puna computes 8000 of them, llama.cpp 1024, for it zeroes all of its cache at the start; what it
+may need more for the others is not counted against it.
 Told is the peak of resident memory (VmHWM), which counts mapped pages of files that were touched,
 and at the end what of it is the process's own and what is such pages, which the system can drop.
 llama.cpp keeps keys and values in 16 bits, as it does by itself; so does Puna unless `KV int8`.
