@@ -77,7 +77,14 @@ def hf_checkpoint(folder: Path, shape: str) -> Path:
         save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
         (path / "tokenizer.json").write_text(json.dumps(_tokenizer_json()))
         (path / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|eot_id|>"})
+            json.dumps(
+                {
+                    "tokenizer_class": "PreTrainedTokenizerFast",
+                    "bos_token": "<|begin_of_text|>",
+                    "eos_token": "<|eot_id|>",
+                    "unk_token": "<|begin_of_text|>",  # CTranslate2's converter wants one
+                }
+            )
         )
         (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [128009]}))
         (path / "config.json").write_text(json.dumps(hf_config(config)))

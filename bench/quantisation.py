@@ -6,7 +6,8 @@ For each weight format against float32: the share of exact answers on held-out d
 pictures, given greedily through Puna's engine; and over the right answers to the same documents,
 read in one pass with their prompts, the Kullback-Leibler divergence KL(float32 || format) of the
 next token (nats, the mean and the 99th percentile of the answers' tokens) and how often both prefer
-the same token. Packed models keep keys and values in bf16, as they do when they serve.
+the same token. Packed models keep keys and values in bf16, as they do when they serve; the rows
+"KV int8" keep them in 8 bits, as `--kv int8` does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ from training.text.evaluate import Generator, accuracy, held_out
 from training.vision.evaluate import Answerer, cases, messages_of
 
 SEED = 20_261_124
-FORMATS: tuple[Packing | None, ...] = (None, *get_args(Format))
+Kind = tuple[Packing | None, torch.dtype]  # of the weights, and of the cache
+EXACT: Kind = (None, torch.float32)
+
+
+def name_of(kind: Kind) -> str:
+    packing, cache = kind
+    return (packing or "float32") + (", KV int8" if cache == torch.int8 else "")
 
 
 @dataclass(frozen=True)
@@ -65,17 +72,19 @@ def logits_of(model: Llama, document: Document, cache_dtype: torch.dtype) -> Ten
     return logits[len(document.prompt) - 1 : -1].double()
 
 
-def divergence(exact: list[Tensor], model: Llama, documents: list[Document]) -> Divergence:
+def divergence(
+    exact: list[Tensor], model: Llama, documents: list[Document], cache_dtype: torch.dtype
+) -> Divergence:
     found = Divergence([], [])
     for expected, document in zip(exact, documents, strict=True):
-        got = logits_of(model, document, torch.bfloat16)
+        got = logits_of(model, document, cache_dtype)
         p, q = expected.log_softmax(-1), got.log_softmax(-1)
         found.nats.append((p.exp() * (p - q)).sum(-1))
         found.same.append(expected.argmax(-1) == got.argmax(-1))
     return found
 
 
-def text_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[str]]:
+def text_rows(count: int, kinds: Sequence[Kind]) -> Iterator[list[str]]:
     path = embedded("cria-text")
     encode = Encoder(path / "tokenizer.json")
     tasks = {t: held_out(encode, t, count, seed=SEED) for t in TASKS if t != "copy"}
@@ -84,26 +93,29 @@ def text_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[st
     ]
     yield ["cria-text", *tasks, "KL mean | KL 99 % | same token"]
     exact: list[Tensor] = []
-    for form in formats:
-        generate = Generator(path, packing=form)
+    for kind in kinds:
+        packing, cache = kind
+        generate = Generator(path, packing=packing, cache_dtype=cache)
         shares = [f"{100 * accuracy(generate, found)[0]:.1f} %" for found in tasks.values()]
-        if form is None:
+        if kind == EXACT:
             exact = [logits_of(generate.model, document, torch.float32) for document in documents]
             yield ["float32", *shares, "0 | 0 | 100 %"]
         else:
-            yield [form, *shares, divergence(exact, generate.model, documents).words()]
+            found = divergence(exact, generate.model, documents, cache)
+            yield [name_of(kind), *shares, found.words()]
 
 
-def vision_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[str]]:
+def vision_rows(count: int, kinds: Sequence[Kind]) -> Iterator[list[str]]:
     path = embedded("cria-vision")
     tested = cases(count, SEED)
     asked = [(messages_of(case), True) for case in tested]
     yield ["cria-vision", "descriptions", "questions", "KL mean | KL 99 % | same token"]
     documents: list[Document] = []
     exact: list[Tensor] = []
-    for form in formats:
-        answerer = Answerer(path, packing=form)
-        if form is None:
+    for kind in kinds:
+        packing, cache = kind
+        answerer = Answerer(path, packing=packing, cache_dtype=cache)
+        if kind == EXACT:
             for (messages, _), case in zip(asked, tested, strict=True):
                 prompt = answerer.prompt(messages)
                 answer = (
@@ -115,11 +127,12 @@ def vision_rows(count: int, formats: Sequence[Packing | None]) -> Iterator[list[
         said = answerer(asked)
         right = [text == case.answer for text, case in zip(said, tested, strict=True)]
         shares = [f"{100 * sum(part) / len(part):.1f} %" for part in (right[0::2], right[1::2])]
-        if form is None:
+        if kind == EXACT:
             exact = [logits_of(answerer.model, document, torch.float32) for document in documents]
             yield ["float32", *shares, "0 | 0 | 100 %"]
         else:
-            yield [form, *shares, divergence(exact, answerer.model, documents).words()]
+            found = divergence(exact, answerer.model, documents, cache)
+            yield [name_of(kind), *shares, found.words()]
 
 
 def main() -> None:
@@ -131,9 +144,10 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=get_args(Format), default=get_args(Format))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    formats = (None, *options.formats)
+    caches = (torch.bfloat16, torch.int8)
+    kinds = (EXACT, *((packing, cache) for packing in options.formats for cache in caches))
     print(f"{options.count} documents of each text task, {options.pictures} pictures; held out")
-    for rows in (text_rows(options.count, formats), vision_rows(options.pictures, formats)):
+    for rows in (text_rows(options.count, kinds), vision_rows(options.pictures, kinds)):
         for number, cells in enumerate(rows):
             print("| " + " | ".join(cells) + " |", flush=True)
             if number == 0:

@@ -10,23 +10,28 @@ right is decided by a real text in Llama 3's real tokens, and what a step costs 
 The texts were written for this bench, not by a model: they repeat what a careful writer repeats.
 
 Taking turns, round by round: the same engine with and without speculation, which begins each round
-without experience. Told is the answer's speed from its first token to its last, the median of the
-rounds with the slowest and the fastest, and how many tokens came of a step.
+without experience, and llama.cpp saying the same tokens of the same file, without guessing and with
+each n-gram speculation of its own that `--guessers` names, with its defaults (`llamacpp.cpp`).
+Told is the answer's speed from its first token to its last. The prompt is cached on both sides.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.checkpoints import gguf_checkpoint
+from bench.engines import Running, llama_cpp, running
 from bench.loading import loaded, terms
+from bench.rows import FILES, PUNA, Row, record
 from puna.engine.engine import Engine, EngineLimits
 from puna.engine.sequence import Emitted, Outcome, Prompt, SamplingParams
 from puna.engine.speculation import Speculation
@@ -83,46 +88,69 @@ def seconds(engine: Engine, prompt: Sequence[int], answer: Sequence[int]) -> tup
 
 
 def compare(
-    name: str, model: Replayed, cache: KVCache, tokenizer: Tokenizer, rounds: int, most: int
+    name: str,
+    model: Replayed,
+    cache: KVCache,
+    tokenizer: Tokenizer,
+    options: argparse.Namespace,
+    peer: Running | None,
 ) -> None:
-    prompt, answer = read(name, tokenizer, most)
+    prompt, answer = read(name, tokenizer, options.tokens)
     model.text = torch.tensor([*prompt, *answer])
     limits = EngineLimits(CONTEXT, CONTEXT // PAGE_SIZE, PAGE_SIZE)
-    taken: dict[str, list[float]] = {"off": [], "auto": []}
-    steps = {"off": 0, "auto": 0}
     engine = Engine(model, cache, limits)
     seconds(engine, prompt, answer[:2])  # the prompt, which is reused from now on
-    for _ in range(rounds):
-        for mode in taken:
-            engine._speculation = Speculation() if mode == "auto" else None
-            spent, steps[mode] = seconds(engine, prompt, answer)
-            taken[mode].append(spent)
-    ratio = statistics.median(a / b for a, b in zip(taken["off"], taken["auto"], strict=True))
-    for mode, values in taken.items():
-        speeds = [(len(answer) - 1) / value for value in values]
-        print(
-            f"{name:<8} {len(prompt):4} + {len(answer):3} tokens, speculation {mode:<4} "
-            f"{statistics.median(speeds):6.1f} tokens/s ({min(speeds):.1f} to {max(speeds):.1f}), "
-            f"{(len(answer) - 1) / steps[mode]:.2f} tokens a step",
-            flush=True,
+    guessing: list[float] = []
+    plain: list[float] = []
+    peers: dict[str, list[float]] = {}
+    steps = 0
+    with NamedTemporaryFile("w", suffix=".ids") as file:
+        print(len(prompt), *prompt, *answer, file=file, flush=True)
+        guessers = ["none", *options.guessers] if peer else []
+        for number in range(options.rounds):
+            for guesser in guessers:
+                assert peer
+                asked = {"work": "text", "file": file.name, "speculation": guesser}
+                if not number:
+                    peer.rate(asked)  # computes the prompt
+                peers.setdefault(f"llama.cpp, {guesser}", []).append(peer.rate(asked))
+            for taken, speculation in ((plain, None), (guessing, Speculation())):
+                engine._speculation = speculation
+                spent, steps = seconds(engine, prompt, answer)
+                taken.append((len(answer) - 1) / spent)
+    print(f"{name}: {(len(answer) - 1) / steps:.2f} tokens a step")
+    without = peers.pop("llama.cpp, none", None)
+    rows = [Row("repeats", f"{name}, over itself without", {PUNA: guessing, "Puna, none": plain})]
+    if without:
+        both = {PUNA: guessing, "llama.cpp, none": without}
+        rows.append(Row("repeats", f"{name}, over llama.cpp without", both, target=2))
+    if peers:
+        rows.append(
+            Row("repeats", f"{name}, over llama.cpp's own", {PUNA: guessing, **peers}, target=1)
         )
-    print(f"{name:<8} {ratio:.2f} times as fast with speculation", flush=True)
+    record(rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="decode of texts that repeat their prompt")
-    parser.add_argument("--texts", nargs="+", default=["edit", "summary", "tool", "story"])
+    parser.add_argument("--texts", nargs="+", default=["edit", "summary", "tool"])
     parser.add_argument("--threads", type=int, default=native.processors())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=160, help="of the answer, at most")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=120, help="of the answer, at most")
+    parser.add_argument("--guessers", nargs="+", default=["ngram-simple", "ngram-cache"])
+    parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()
 
     llama, checkpoint = loaded(options.threads)
     cache = KVCache(checkpoint.config, CONTEXT // PAGE_SIZE, PAGE_SIZE, torch.bfloat16)
     print(f"{terms(options.threads)}; median of {options.rounds} rounds", flush=True)
     tokenizer = checkpoint.tokenizer()
-    for name in options.texts:
-        compare(name, Replayed(llama), cache, tokenizer, options.rounds, options.tokens)
+    file = gguf_checkpoint(FILES, "1B", "Q4_0")
+    with ExitStack() as stack:
+        engine = llama_cpp("Q4_0", file, "none", sequences=1, context=2048)
+        peer = None if options.no_peer else stack.enter_context(running(engine))
+        for name in options.texts:
+            compare(name, Replayed(llama), cache, tokenizer, options, peer)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Sixteen clients stream from `puna serve`, and from llama.cpp's server, taking turns.
 
-    python -m bench.server_load [--clients 16] [--rounds 5] [--tokens 48]
+    python -m bench.server_load [--clients 16] [--rounds 3] [--tokens 64]
 
 Both serve the same GGUF file over HTTP on loopback, two threads, greedy. Each client sends a prompt
-of its own of about 128 tokens as a chat and reads the answer as it comes. Told are all tokens of
+of its own of about 150 tokens as a chat (as many more words for the one whose template is shorter
+that both compute as many tokens) and reads the answer as it comes. Told are all tokens of
 the answers a second, from the first request to the last token (so prefill counts), and the 95th
 percentile of the times between two pieces of text of one answer. Peak memory is that of each
 server's process at the end.
@@ -31,22 +32,34 @@ from typing import Any
 import httpx2
 
 from bench import checkpoints, peers
+from bench.rows import PUNA, Row, record
 
-PUNA = str(Path(sys.executable).with_name("puna"))
-WORDS = ("grass", "wind", "llama", "stone", "river", "cloud", "salt", "sun", "night", "water")
+COMMAND = "from puna.cli.main import main; main()"
+WORDS_EACH = 100
+WORDS = ("grass", "wind", "rain", "stone", "river", "cloud", "salt", "sun", "night", "water")
 
 
-async def client(http: httpx2.AsyncClient, tokens: int, number: int) -> tuple[int, list[float]]:
-    """Tokens of the answer, and the moments at which its pieces came."""
-    words = random.Random(number).choices(WORDS, k=100)
-    body: dict[str, Any] = {
+def asking(number: int, words: int, tokens: int) -> dict[str, Any]:
+    text = " ".join(random.Random(number).choices(WORDS, k=words))
+    return {
         "model": "random",
-        "messages": [{"role": "user", "content": " ".join(words)}],
+        "messages": [{"role": "user", "content": text}],
         "max_tokens": tokens,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+def prompt_tokens(url: str, words: int) -> int:
+    body = {**asking(0, words, 1), "stream": False}
+    del body["stream_options"]
+    answer = httpx2.post(url + "/v1/chat/completions", json=body, timeout=120)
+    return answer.raise_for_status().json()["usage"]["prompt_tokens"]
+
+
+async def client(http: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[int, list[float]]:
+    """Tokens of the answer, and the moments at which its pieces came."""
     moments: list[float] = []
     counted = 0
     async with http.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -61,13 +74,13 @@ async def client(http: httpx2.AsyncClient, tokens: int, number: int) -> tuple[in
     return counted, moments
 
 
-async def load(url: str, clients: int, tokens: int, seed: int) -> tuple[float, float]:
+async def load(url: str, clients: int, words: int, tokens: int, seed: int) -> tuple[float, float]:
     """Tokens a second of all together, and p95 of the seconds between two pieces."""
     limits = httpx2.Limits(max_connections=clients)
     async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as http:
         started = time.perf_counter()
         answers = await asyncio.gather(
-            *(client(http, tokens, seed * clients + number) for number in range(clients))
+            *(client(http, asking(seed * clients + n, words, tokens)) for n in range(clients))
         )
         seconds = time.perf_counter() - started
     gaps = [
@@ -107,44 +120,67 @@ def peak(process: subprocess.Popen[bytes]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     peers.install()
     file = str(checkpoints.gguf_checkpoint(Path(__file__).parent / ".checkpoints", "1B", "Q4_0"))
     threads = str(len(os.sched_getaffinity(0)))
     context = 512  # of each client
     ports = free_port(), free_port()
-    ours = [PUNA, "serve", file, "--port", str(ports[0]), "--alias", f"random={Path(file).stem}"]
+    ours = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "serve",
+        file,
+        "--port",
+        str(ports[0]),
+        "--alias",
+        f"random={Path(file).stem}",
+    ]
     theirs = [
         *(str(peers.LLAMA_CPP / "llama-server"), "-m", file, "--port", str(ports[1])),
         *("-t", threads, "-np", str(options.clients), "-c", str(context * options.clients)),
-        *("-lm", "none", "--no-webui", "--chat-template", "llama3"),
+        *("-lm", "none", "--no-webui", "--no-jinja", "--chat-template", "llama3"),
     ]
     kv = context * options.clients * 32768
     ours += ["--kv-memory", str(kv)]
-    taken: dict[str, list[tuple[float, float]]] = {"puna serve": [], "llama-server": []}
+    taken: dict[str, list[tuple[float, float]]] = {PUNA: [], "llama-server": []}
     with serving(ours, ports[0]) as first, serving(theirs, ports[1]) as second:
-        for number in range(options.rounds + 1):
-            for name, port in zip(taken, ports, strict=True):
-                url = f"http://127.0.0.1:{port}"
-                told = asyncio.run(load(url, options.clients, options.tokens, number))
-                if number:  # the first round warms up
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        first_words = [prompt_tokens(url, WORDS_EACH) for url in urls]
+        words = [WORDS_EACH + max(first_words) - each for each in first_words]
+        print(
+            f"prompts of {[prompt_tokens(*each) for each in zip(urls, words, strict=True)]} tokens"
+        )
+        for number in range(1, options.rounds + 2):
+            for name, url, many in zip(taken, urls, words, strict=True):
+                tokens = options.tokens if number > 1 else 4  # the first warms up
+                told = asyncio.run(load(url, options.clients, many, tokens, number))
+                if number > 1:
                     taken[name].append(told)
         memory = dict(zip(taken, (peak(first), peak(second)), strict=True))
-    for name, rounds in taken.items():
-        rates, gaps = [rate for rate, _ in rounds], [1000 * gap for _, gap in rounds]
-        print(
-            f"{name}: {statistics.median(rates):.1f} tokens/s ({min(rates):.1f} to "
-            f"{max(rates):.1f}); p95 between pieces {statistics.median(gaps):.0f} ms "
-            f"({min(gaps):.0f} to {max(gaps):.0f}); peak memory {memory[name]}"
+    for at, (what, unit, target) in enumerate(
+        (("tokens/s of all", "tokens/s", 2.5), ("p95 between pieces", "ms", 1.0))
+    ):
+        rates = {
+            name: [told[at] * (1000 if at else 1) for told in rounds]
+            for name, rounds in taken.items()
+        }
+        record(
+            [
+                Row(
+                    "server load",
+                    f"{options.clients} clients, {what}",
+                    rates,
+                    unit,
+                    target,
+                    bool(at),
+                )
+            ]
         )
-    for at, what in enumerate(("tokens/s", "p95")):
-        ratio = [a[at] / b[at] for a, b in zip(*taken.values(), strict=True)]
-        print(
-            f"ratio of {what}: {statistics.median(ratio):.2f} "
-            f"({min(ratio):.2f} to {max(ratio):.2f})"
-        )
+    print(f"peak memory of the servers: {memory}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """What the engine adds to the model, and the server to the engine: seconds a token.
 
-    python -m bench.server_overhead [--rounds 5] [--tokens 48]
+    python -m bench.server_overhead [--rounds 20] [--tokens 16] [--host]
 
 First the share of the host: `Engine.step` against the `Llama.forward` in it, at 1, 8 and 16, greedy
-or drawn. Then batch 1 three ways, in turns: the bare engine, `LocalModel` on an event loop, and
-HTTP with streaming, the client a process of its own. All on the random 1B shape, speculation off,
-prompts of the same few tokens; a token's time is the mean between the first and the last.
+or drawn (`--host`). Then batch 1: `LocalModel` on an event loop, and HTTP with streaming,
+the client a process of its own, each between two measures of the bare engine, whose mean it is
+compared with. All on the random 1B shape, speculation off, prompts of the same few tokens; a
+token's time is the mean between the first and the last of a short answer, and what is told is the
+median of many such ratios with its quartiles, so that a disturbance costs a pair and not the run.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from bench.loading import checkpoint, loaded, terms, use_threads
+from bench.rows import PUNA, Row, record
 from puna.chat import ChatRequest, Sampling, message, request
 from puna.engine.engine import Engine, EngineLimits
 from puna.engine.sequence import Emitted, Outcome, Prompt, SamplingParams
@@ -82,6 +86,19 @@ def host_share(batch: int, sampling: SamplingParams, model: Any, cache: KVCache)
     return f"{host * 1e3:.2f} ms of {whole / steps * 1e3:.1f} ms, {host * steps / whole:.1%}"
 
 
+def host_shares(threads: int) -> None:
+    llama, source = loaded(threads)
+    cache = KVCache(source.config, PAGES, PAGE_SIZE, torch.bfloat16)
+    kinds = {
+        "greedy": SamplingParams(40, temperature=0),
+        "drawn, temperature 0.6, top_p 0.9": SamplingParams(40, temperature=0.6, top_p=0.9, seed=1),
+    }
+    for name, sampling in kinds.items():
+        for batch in (1, 8, 16):
+            share = host_share(batch, sampling, llama, cache)
+            print(f"host, batch {batch:>2}, {name}: {share}", flush=True)
+
+
 def engine_alone(model: LocalModel, asked: ChatRequest) -> float:
     prompt, sampling = model._prepare(asked)
     times: list[float] = []
@@ -110,23 +127,14 @@ async def local_model(model: LocalModel, asked: ChatRequest) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="server over engine over model")
     parser.add_argument("--threads", type=int, default=native.processors())
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--host", action="store_true", help="the host's share, too")
     options = parser.parse_args()
 
-    llama, source = loaded(options.threads)
-    cache = KVCache(source.config, PAGES, PAGE_SIZE, torch.bfloat16)
     print(terms(options.threads), flush=True)
-    kinds = {
-        "greedy": SamplingParams(40, temperature=0),
-        "drawn, temperature 0.6, top_p 0.9": SamplingParams(40, temperature=0.6, top_p=0.9, seed=1),
-    }
-    for name, sampling in kinds.items():
-        for batch in (1, 8, 16):
-            share = host_share(batch, sampling, llama, cache)
-            print(f"host, batch {batch:>2}, {name}: {share}", flush=True)
-    del llama, cache
-
+    if options.host:
+        host_shares(options.threads)
     use_threads(options.threads)
     settings = Settings(max_context=8192, speculation="off", port=0)
     model = LocalModel(checkpoint(), settings, name="1B")
@@ -149,25 +157,45 @@ def main() -> None:
         )  # fmt: skip
         assert client.stdin is not None
         assert client.stdout is not None
-        taken: dict[str, list[float]] = {"engine": [], "LocalModel": [], "server": []}
-        for number in range(options.rounds + 1):
-            one = engine_alone(model, asked)
-            two = asyncio.run(local_model(model, asked))
+
+        def served() -> float:
+            assert client.stdin is not None
+            assert client.stdout is not None
             client.stdin.write("\n")
             client.stdin.flush()
-            three = float(client.stdout.readline())
-            if number:  # the first warms up
-                for way, seconds in zip(taken, (one, two, three), strict=True):
-                    taken[way].append(seconds)
+            return float(client.stdout.readline())
+
+        bare: list[float] = []
+        ways: dict[str, Callable[[], float]] = {
+            "LocalModel": lambda: asyncio.run(local_model(model, asked)),
+            "server": served,
+        }
+        for way in ways.values():
+            way()
+        # engine, other way, engine, other way ...: each stands between two measures of the engine
+        over: dict[str, list[float]] = {way: [] for way in ways}
+        taken: dict[str, list[float]] = {way: [] for way in ways}
+        before = engine_alone(model, asked)
+        for _ in range(options.rounds):
+            for way, measured in ways.items():
+                middle = measured()
+                after = engine_alone(model, asked)
+                over[way].append(2 * middle / (before + after))
+                taken[way].append(1e3 * middle)
+                if way == "server":
+                    bare.append(1e3 * (before + after) / 2)
+                before = after
         client.stdin.close()
         client.wait()
-    for way, values in taken.items():
-        over = statistics.median(a / b for a, b in zip(values, taken["engine"], strict=True))
+    for way, ratios in over.items():
+        low, middle, high = statistics.quantiles(ratios, n=4)
         print(
-            f"{way:<11} {statistics.median(values) * 1e3:6.1f} ms a token "
-            f"({min(values) * 1e3:.1f} to {max(values) * 1e3:.1f}), {over - 1:+.1%}",
+            f"{way:<11} {statistics.median(taken[way]):6.1f} ms a token, over the engine "
+            f"{middle - 1:+.1%} (quartiles {low - 1:+.1%} to {high - 1:+.1%}, {len(ratios)} pairs)",
             flush=True,
         )
+    rates = {PUNA: taken["server"], "bare engine": bare}
+    record([Row("server over engine", "batch 1, a token", rates, "ms", 0.97, less=True)])
     model.close()
 
 

@@ -21,7 +21,7 @@ class Puna:
     def __init__(self, path: str, options: dict[str, str]) -> None:
         self.model = LocalModel.load(
             path,
-            Settings.model_validate({"max_context": 2048, "speculation": "off", **options}),
+            Settings.model_validate({"max_context": 2048, "speculation": "off"} | options),
             name="random",
         )
         self.engine = self.model._engine  # pyright: ignore[reportPrivateUsage]

@@ -46,13 +46,18 @@ class Generator:
     """A checkpoint in Puna's engine: prompts in, greedy answers out."""
 
     def __init__(
-        self, path: Path, dtype: torch.dtype = torch.float32, packing: Packing | None = None
+        self,
+        path: Path,
+        dtype: torch.dtype = torch.float32,
+        packing: Packing | None = None,
+        cache_dtype: torch.dtype | None = None,
     ):
         checkpoint = open_checkpoint(path)
         config = checkpoint.config
         self.stops = frozenset(config.eos_token_ids)
         self.model = load_llama(checkpoint, dtype=dtype, packing=packing)
-        cache = KVCache(config, PAGES, PAGE_SIZE, torch.bfloat16 if packing else dtype)
+        kept = cache_dtype or (torch.bfloat16 if packing else dtype)
+        cache = KVCache(config, PAGES, PAGE_SIZE, kept)
         limits = EngineLimits(4096, PAGES, PAGE_SIZE, max_queue=100_000)
         self.engine = Engine(self.model, cache, limits)
 

@@ -82,7 +82,11 @@ class Answerer:
     """A checkpoint in Puna's engine."""
 
     def __init__(
-        self, path: Path, dtype: torch.dtype = torch.float32, packing: Packing | None = None
+        self,
+        path: Path,
+        dtype: torch.dtype = torch.float32,
+        packing: Packing | None = None,
+        cache_dtype: torch.dtype | None = None,
     ) -> None:
         checkpoint = open_checkpoint(path)
         self.config = checkpoint.config
@@ -98,8 +102,8 @@ class Answerer:
             max_encodes=8,
         )
         self.model = load_llama(checkpoint, dtype=dtype, packing=packing)
-        cache_dtype = torch.bfloat16 if packing else dtype
-        cache = KVCache(self.config, PAGES, PAGE_SIZE, cache_dtype)
+        kept = cache_dtype or (torch.bfloat16 if packing else dtype)
+        cache = KVCache(self.config, PAGES, PAGE_SIZE, kept)
         self.engine = Engine(self.model, cache, limits)
 
     def __call__(self, asked: list[tuple[list[Message], bool]], max_tokens: int = 80) -> list[str]:
