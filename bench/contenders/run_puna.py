@@ -21,7 +21,9 @@ class Puna:
     def __init__(self, path: str, options: dict[str, str]) -> None:
         self.model = LocalModel.load(
             path,
-            Settings.model_validate({"max_context": 2048, "speculation": "off"} | options),
+            Settings.model_validate(
+                {"max_context": 2048, "max_prompt_tokens": 512, "speculation": "off"} | options
+            ),
             name="random",
         )
         self.engine = self.model._engine  # pyright: ignore[reportPrivateUsage]

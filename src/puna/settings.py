@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     # engine
     page_size: int = Field(default=16, ge=1)
     max_batch_tokens: int = Field(default=512, ge=1, description="rows a step, at most")
+    max_prompt_tokens: int | None = Field(
+        default=None, ge=1, description="rows of prompts a step while an answer is generated"
+    )
     max_sequences: int = Field(default=64, ge=1, description="sequences a step, at most")
     speculation: Literal["auto", "off"] = Field(
         default="auto", description="guess tokens ahead where that is faster; no text changes"

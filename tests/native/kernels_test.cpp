@@ -358,6 +358,60 @@ template <class T> void test_attention(int type, double tolerance) {
     }
 }
 
+// A layer in one call against its parts, one by one.
+template <class T> void test_layer(int type) {
+    const long d = std::vector<long>{16, 64, 80}[between(0, 2)], kv_heads = between(1, 2);
+    const long heads = kv_heads * between(1, 4), width = between(1, 120), wide = between(1, 150);
+    const long context = between(0, 40), length = few_or_many(), rows = length;
+    const long ns[7] = {heads * d, kv_heads * d, kv_heads * d, width, wide, wide, width};
+    const long ks[7] = {width, width, width, heads * d, width, width, wide};
+    Layer layer{};
+    std::vector<Weight> weights;
+    int formats[7];
+    weights.reserve(7);
+    for (int i = 0; i < 7; i++) {
+        formats[i] = (int)between(0, 1) ? Q4 : Q8;
+        weights.push_back(random_weight(formats[i], ns[i], ks[i]));
+        layer.formats[i] = formats[i];
+        layer.weights[i] = weights[i].bytes.data();
+        layer.ns[i] = ns[i];
+    }
+    const std::vector<float> x = normal(rows * width), norms = normal(2 * width);
+    layer.attention_norm = norms.data();
+    layer.mlp_norm = norms.data() + width;
+    layer.eps = 1e-5f;
+    Memory<T> mine(type, context + length, kv_heads, d, true), theirs = mine;
+    const int64_t span[4] = {0, length, context, (int64_t)mine.pages.data()};
+    std::vector<int64_t> slots;
+    for (long p = context; p < context + length; p++) slots.push_back(mine.pages[p / PAGE] * PAGE + p % PAGE);
+    const std::vector<float> cos = normal(rows * d / 2), sin = normal(rows * d / 2);
+    std::vector<float> got(rows * width, NAN), expected(rows * width, NAN);
+    puna_layer(
+        &layer, type, mine.keys.data(), mine.values.data(), d, span, 1, slots.data(), cos.data(), sin.data(),
+        x.data(), rows, got.data());
+
+    std::vector<float> q(rows * ns[0]), k(rows * ns[1]), v(k), attended(q), h(rows * width), gated(rows * wide);
+    float* const qkv[3] = {q.data(), k.data(), v.data()};
+    float* const to_h = h.data();
+    float* const to_out = expected.data();
+    puna_linear(3, formats, layer.weights, ns, width, x.data(), rows, norms.data(), 1e-5f, nullptr, 1, qkv);
+    puna_rotate(q.data(), cos.data(), sin.data(), rows, heads, d, q.data());
+    puna_rotate(k.data(), cos.data(), sin.data(), rows, kv_heads, d, k.data());
+    puna_store(type, theirs.keys.data(), theirs.values.data(), slots.data(), k.data(), v.data(), rows, kv_heads, d);
+    const int64_t run[5] = {0, length, context, 0, 1};
+    const int64_t source[4] = {
+        (int64_t)theirs.keys.data(), (int64_t)theirs.values.data(), (int64_t)theirs.pages.data(), context + length};
+    puna_attention(q.data(), type, run, 1, source, 1, heads, kv_heads, d, attended.data());
+    puna_linear(
+        1, formats + 3, layer.weights + 3, ns + 3, ns[0], attended.data(), rows, nullptr, 0, x.data(), 1, &to_h);
+    puna_gated(
+        formats + 4, layer.weights + 4, wide, width, h.data(), rows, layer.mlp_norm, 1e-5f, gated.data());
+    puna_linear(
+        1, formats + 6, layer.weights + 6, ns + 6, wide, gated.data(), rows, nullptr, 0, h.data(), 1, &to_out);
+    check(!memcmp(got.data(), expected.data(), got.size() * 4), "a layer", got[0], expected[0]);
+    check(mine.keys == theirs.keys && mine.values == theirs.values, "a layer's cache", 0, 0);
+}
+
 // What a cache in 8 bits makes of rows that hold no numbers, and of rows too small for a scale.
 void test_int8_extremes() {
     std::vector<float> k(16), v(16);
@@ -417,6 +471,9 @@ int main(int count, char** arguments) {
         test_attention<float>(CACHE_FP32, 2e-5);
         test_attention<uint16_t>(CACHE_BF16, 2e-5);
         test_attention<int8_t>(CACHE_INT8, 2e-4);
+        test_layer<float>(CACHE_FP32);
+        test_layer<uint16_t>(CACHE_BF16);
+        test_layer<int8_t>(CACHE_INT8);
     }
     for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_extremes(format);
     test_int8_extremes();

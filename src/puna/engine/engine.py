@@ -48,6 +48,7 @@ class EngineLimits:
     """`context`: tokens of one sequence; `num_pages` of `page_size` tokens for all together;
     `image_memory` bytes for encoded images, `bytes_per_tile` of an image each; `max_batch_tokens`
     rows, `max_sequences` sequences and `max_encodes` pieces of an image's encoding a step;
+    `max_prompt_tokens` rows of prompts, beyond one each, in a step in which someone generates;
     `max_queue` requests that wait or run."""
 
     context: int
@@ -56,6 +57,7 @@ class EngineLimits:
     image_memory: int = 0
     bytes_per_tile: int = 0
     max_batch_tokens: int = 512
+    max_prompt_tokens: int | None = None
     max_sequences: int = 64
     max_encodes: int = 1
     max_queue: int = 256
@@ -363,6 +365,7 @@ class Engine:
             self.images,
             max_batch_tokens=limits.max_batch_tokens,
             max_sequences=limits.max_sequences,
+            max_prompt_tokens=limits.max_prompt_tokens,
         )
         self._begun: tuple[bytes, Iterator[EncodedImage | None]] | None = None  # digest, the rest
         self._runner = Runner(self._model, self._cache, self.images, self._device)

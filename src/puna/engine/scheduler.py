@@ -10,6 +10,8 @@ The policy:
   Of the rows left, the eldest that wants more gets up to half (a long prompt gets on, whatever
   arrives after it); the other half is dealt in equal shares to the others, what one does not need
   going to the next (a short prompt starts at once, however long the one before it).
+  While someone generates, `max_prompt_tokens` bounds the rows of all others together: where rows
+  are dear, as on a processor, a step of hundreds would keep every answer waiting for seconds.
 * Memory. An elder may take pages and image memory from the newest, never the reverse. Who loses its
   pages is not failed: it waits, and computes again what is no longer cached. The eldest of all
   always gets on, so everyone does in the end.
@@ -100,10 +102,12 @@ class Scheduler:
         *,
         max_batch_tokens: int,
         max_sequences: int,
+        max_prompt_tokens: int | None = None,
     ) -> None:
         self.pages = pages
         self.images = images
         self.max_batch_tokens = max_batch_tokens
+        self.max_prompt_tokens = max_prompt_tokens
         self.max_running = min(max_sequences, max_batch_tokens)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -178,13 +182,19 @@ class Scheduler:
                 turns.append(sequence)
                 wanted.append(min(rows, sequence.pending))
         plan: list[Work] = []
-        for sequence, rows in zip(turns, deal(wanted, self.max_batch_tokens), strict=True):
+        for sequence, rows in zip(turns, deal(wanted, self._rows_for(wanted)), strict=True):
             if sequence not in self.running:
                 continue  # an elder has just taken its pages
             rows = self._allocate(sequence, rows)
             if rows:
                 plan.append(Work(sequence, rows))
         return plan
+
+    def _rows_for(self, wanted: Ordered[int]) -> int:
+        """How many rows there are for those who want so many."""
+        if self.max_prompt_tokens is None or 1 not in wanted:
+            return self.max_batch_tokens
+        return min(self.max_batch_tokens, len(wanted) + self.max_prompt_tokens)
 
     def with_drafts(self, plan: Ordered[Work], drafts: Ordered[Ordered[int]]) -> list[Work]:
         """The plan with `drafts` for each of its works, or as many of them as find room."""

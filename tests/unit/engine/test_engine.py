@@ -89,6 +89,7 @@ def test_a_stop_id_is_emitted_and_ends_the_answer() -> None:
     requests=st.lists(st.tuples(prompts(), samplings(), st.integers(0, 12)), max_size=8),
     num_pages=st.integers(16, 40),
     max_batch_tokens=st.integers(1, 40),
+    max_prompt_tokens=st.none() | st.integers(1, 9),
     max_sequences=st.integers(1, 6),
     max_encodes=st.integers(1, 3),
     image_memory=st.integers(8, 12),
@@ -348,6 +349,25 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     engine.submit(text(16, start=3), greedy(), short)
     engine.step()
     assert short.tokens, "one step is enough for 16 tokens of 32 rows"
+
+
+def test_prompts_take_few_rows_while_someone_generates_and_all_when_nobody_does() -> None:
+    engine, model = toy_engine(num_pages=600, max_batch_tokens=32, max_prompt_tokens=5)
+    for first in range(2):
+        engine.submit(text(100, start=first), greedy(30), Listener())
+
+    def rows() -> int:
+        engine.step()
+        return sum(length for _, length in model.rows_per_step[-1])
+
+    assert [rows() for _ in range(3)] == [32] * 3
+    talker = Listener()
+    engine.submit(text(2, start=7), greedy(60), talker)
+    engine.step()
+    assert len(talker.tokens) == 1
+    assert [rows() for _ in range(8)] == [3 + 5] * 8
+    assert len(talker.tokens) == 9
+    run(engine)
 
 
 def test_a_stream_of_short_prompts_does_not_starve_a_long_one() -> None:

@@ -158,7 +158,7 @@ class Listener:
 def toy_engine(
     *, num_pages: int = 64, page_size: int = 4, context: int = 10_000, image_memory: int = 8,
     max_batch_tokens: int = 32, max_sequences: int = 8, max_encodes: int = 1, max_queue: int = 256,
-    **options: Any,
+    max_prompt_tokens: int | None = None, **options: Any,
 ) -> tuple[Engine, ToyModel]:  # fmt: skip
     """Not started: the test steps. An image takes one byte a tile."""
     model = ToyModel(page_size)
@@ -169,6 +169,7 @@ def toy_engine(
         image_memory=image_memory,
         bytes_per_tile=1,
         max_batch_tokens=max_batch_tokens,
+        max_prompt_tokens=max_prompt_tokens,
         max_sequences=max_sequences,
         max_encodes=max_encodes,
         max_queue=max_queue,
