@@ -79,8 +79,8 @@ def _setting(error: ValidationError) -> str:
     shown = f" {value!r}" if isinstance(value, int | float | str) and "key" not in name else ""
     variable = name if name.isupper() else f"PUNA_{name.upper()}"
     return (
-        f"setting {name}{shown}: {first['msg'].lower()} (--{name.replace('_', '-')}, {variable} "
-        "or puna.toml)"
+        f"setting {name}{shown}: {first['msg'].lower()} (it comes from an option, {variable} or "
+        "puna.toml)"
     )
 
 
