@@ -2,9 +2,9 @@
 
 Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`. A
 self-attention layer is one call to `kernels`; in the others, blocks take the norm before and the
-sum after them into their own first and last calls. It knows no
-requests, no sampling, no files, and no devices or dtypes: those are its weights' and its cache's
-business. Parameter names are Hugging Face's, rotary order is half-split.
+sum after them into their own first and last calls. It knows no requests, no sampling, no files, and
+no devices or dtypes: those are its weights' and its cache's business. Parameter names are Hugging
+Face's, rotary order is half-split.
 
 A vision model has cross-attention layers between the others. A row that sees no image does not
 enter them: so text in mixed company gives what it gives alone, and costs nothing extra.
@@ -105,13 +105,15 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
+    """`forward` is a cross-attention layer's; a self-attention layer takes the parameters alone."""
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, norm: RMSNorm, gate: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: RMSNorm, gate: Tensor) -> Tensor:
         """`x + gate * down(silu(gate_proj(y)) * up_proj(y))` with `y = norm(x)`"""
         gated = kernels.norm_swiglu(
             x, norm.weight, norm.eps, self.gate_proj.weight, self.up_proj.weight

@@ -51,7 +51,7 @@ from puna.settings import Settings
 
 T = TypeVar("T")
 
-# On a processor: some 50 rows take a third of a second for a 1B on two cores, 512 three seconds.
+# On a processor: 48 rows take half a second for a 1B on two cores, 512 three seconds.
 _CPU_PROMPT_TOKENS = 32
 
 logger = logging.getLogger("puna.local")

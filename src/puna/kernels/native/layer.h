@@ -1,5 +1,5 @@
-// A whole self-attention layer of the decoder: what stands between two calls in Python costs as much
-// as reading weights for some 300 us, so there is one.
+// A whole self-attention layer of the decoder: one call from Python, not eight, which a step of one row
+// feels (bench/LOG.md).
 #pragma once
 #include "attention.h"
 #include "linear.h"
