@@ -27,7 +27,7 @@ TARGETS = {
 }  # fmt: skip
 
 FOLDER = "src/puna/kernels/native"
-HEADERS = ["attention", "formats", "layer", "linear", "pool", "tiles", "tiles_avx2",
+HEADERS = ["argmax", "attention", "formats", "layer", "linear", "pool", "tiles", "tiles_avx2",
            "tiles_avx512", "tiles_plain", "vec"]  # fmt: skip
 
 setup(

@@ -358,58 +358,91 @@ template <class T> void test_attention(int type, double tolerance) {
     }
 }
 
-// A layer in one call against its parts, one by one.
-template <class T> void test_layer(int type) {
+// Layers in one call against their parts, one by one.
+template <class T> void test_layers(int type) {
     const long d = std::vector<long>{16, 64, 80}[between(0, 2)], kv_heads = between(1, 2);
     const long heads = kv_heads * between(1, 4), width = between(1, 120), wide = between(1, 150);
-    const long context = between(0, 40), length = few_or_many(), rows = length;
+    const long context = between(0, 40), length = few_or_many(), rows = length, count = between(1, 3);
     const long ns[7] = {heads * d, kv_heads * d, kv_heads * d, width, wide, wide, width};
     const long ks[7] = {width, width, width, heads * d, width, width, wide};
-    Layer layer{};
+    std::vector<Layer> layers(count);
     std::vector<Weight> weights;
-    int formats[7];
-    weights.reserve(7);
-    for (int i = 0; i < 7; i++) {
-        formats[i] = (int)between(0, 1) ? Q4 : Q8;
-        weights.push_back(random_weight(formats[i], ns[i], ks[i]));
-        layer.formats[i] = formats[i];
-        layer.weights[i] = weights[i].bytes.data();
-        layer.ns[i] = ns[i];
+    std::vector<Memory<T>> mine, theirs;
+    weights.reserve(7 * count);
+    mine.reserve(count);
+    const std::vector<float> norms = normal(2 * width * count);
+    for (long l = 0; l < count; l++) {
+        for (int i = 0; i < 7; i++) {
+            const int format = (int)between(0, 1) ? Q4 : Q8;
+            weights.push_back(random_weight(format, ns[i], ks[i]));
+            layers[l].matrices[i] = {format, weights.back().bytes.data(), ns[i]};
+        }
+        layers[l].attention_norm = norms.data() + 2 * l * width;
+        layers[l].mlp_norm = norms.data() + (2 * l + 1) * width;
+        mine.emplace_back(type, context + length, kv_heads, d, true);
+        if (l) mine[l].pages = mine[0].pages;
+        layers[l].keys = mine[l].keys.data();
+        layers[l].values = mine[l].values.data();
     }
-    const std::vector<float> x = normal(rows * width), norms = normal(2 * width);
-    layer.attention_norm = norms.data();
-    layer.mlp_norm = norms.data() + width;
-    layer.eps = 1e-5f;
-    Memory<T> mine(type, context + length, kv_heads, d, true), theirs = mine;
-    const int64_t span[4] = {0, length, context, (int64_t)mine.pages.data()};
+    theirs = mine;
+    const int64_t span[4] = {0, length, context, (int64_t)mine[0].pages.data()};
     std::vector<int64_t> slots;
-    for (long p = context; p < context + length; p++) slots.push_back(mine.pages[p / PAGE] * PAGE + p % PAGE);
-    const std::vector<float> cos = normal(rows * d / 2), sin = normal(rows * d / 2);
-    std::vector<float> got(rows * width, NAN), expected(rows * width, NAN);
-    puna_layer(
-        &layer, type, mine.keys.data(), mine.values.data(), d, span, 1, slots.data(), cos.data(), sin.data(),
-        x.data(), rows, got.data());
+    for (long p = context; p < context + length; p++) slots.push_back(mine[0].pages[p / PAGE] * PAGE + p % PAGE);
+    const std::vector<float> x = normal(rows * width), cos = normal(rows * d / 2), sin = normal(rows * d / 2);
+    std::vector<float> got(rows * width, NAN), expected(x);
+    puna_layers(
+        layers.data(), count, type, d, 1e-5f, span, 1, slots.data(), cos.data(), sin.data(), x.data(), rows,
+        got.data());
 
     std::vector<float> q(rows * ns[0]), k(rows * ns[1]), v(k), attended(q), h(rows * width), gated(rows * wide);
     float* const qkv[3] = {q.data(), k.data(), v.data()};
     float* const to_h = h.data();
     float* const to_out = expected.data();
-    puna_linear(3, formats, layer.weights, ns, width, x.data(), rows, norms.data(), 1e-5f, nullptr, 1, qkv);
-    puna_rotate(q.data(), cos.data(), sin.data(), rows, heads, d, q.data());
-    puna_rotate(k.data(), cos.data(), sin.data(), rows, kv_heads, d, k.data());
-    puna_store(type, theirs.keys.data(), theirs.values.data(), slots.data(), k.data(), v.data(), rows, kv_heads, d);
-    const int64_t run[5] = {0, length, context, 0, 1};
-    const int64_t source[4] = {
-        (int64_t)theirs.keys.data(), (int64_t)theirs.values.data(), (int64_t)theirs.pages.data(), context + length};
-    puna_attention(q.data(), type, run, 1, source, 1, heads, kv_heads, d, attended.data());
-    puna_linear(
-        1, formats + 3, layer.weights + 3, ns + 3, ns[0], attended.data(), rows, nullptr, 0, x.data(), 1, &to_h);
-    puna_gated(
-        formats + 4, layer.weights + 4, wide, width, h.data(), rows, layer.mlp_norm, 1e-5f, gated.data());
-    puna_linear(
-        1, formats + 6, layer.weights + 6, ns + 6, wide, gated.data(), rows, nullptr, 0, h.data(), 1, &to_out);
-    check(!memcmp(got.data(), expected.data(), got.size() * 4), "a layer", got[0], expected[0]);
-    check(mine.keys == theirs.keys && mine.values == theirs.values, "a layer's cache", 0, 0);
+    for (long l = 0; l < count; l++) {
+        Memory<T>& memory = theirs[l];
+        int formats[7];
+        const void* data[7];
+        for (int i = 0; i < 7; i++) {
+            formats[i] = (int)layers[l].matrices[i].format;
+            data[i] = layers[l].matrices[i].data;
+        }
+        puna_linear(
+            3, formats, data, ns, width, expected.data(), rows, layers[l].attention_norm, 1e-5f, nullptr, 1, qkv);
+        puna_rotate(q.data(), cos.data(), sin.data(), rows, heads, d, q.data());
+        puna_rotate(k.data(), cos.data(), sin.data(), rows, kv_heads, d, k.data());
+        puna_store(
+            type, memory.keys.data(), memory.values.data(), slots.data(), k.data(), v.data(), rows, kv_heads, d);
+        const int64_t run[5] = {0, length, context, 0, 1};
+        const int64_t source[4] = {
+            (int64_t)memory.keys.data(), (int64_t)memory.values.data(), (int64_t)memory.pages.data(),
+            context + length};
+        puna_attention(q.data(), type, run, 1, source, 1, heads, kv_heads, d, attended.data());
+        puna_linear(
+            1, formats + 3, data + 3, ns + 3, ns[0], attended.data(), rows, nullptr, 0, expected.data(), 1, &to_h);
+        puna_gated(formats + 4, data + 4, wide, width, h.data(), rows, layers[l].mlp_norm, 1e-5f, gated.data());
+        puna_linear(1, formats + 6, data + 6, ns + 6, wide, gated.data(), rows, nullptr, 0, h.data(), 1, &to_out);
+        check(mine[l].keys == memory.keys && mine[l].values == memory.values, "a layer's cache", 0, 0);
+    }
+    check(!memcmp(got.data(), expected.data(), got.size() * 4), "layers", got[0], expected[0]);
+}
+
+// The first of those that tie, and before all a NaN.
+void test_argmax() {
+    const long rows = between(1, 6), k = between(0, 1) ? between(1, 40) : between(1000, 3100);
+    std::vector<float> x(rows * k), peaks(rows);
+    std::vector<int64_t> ids(rows);
+    const long odd = between(0, 3);
+    for (float& value : x) value = (float)between(-4, 4);
+    for (long i = 0; i < odd; i++) x[between(0, rows * k - 1)] = between(0, 1) ? NAN : -INFINITY;
+    puna_argmax(x.data(), rows, k, ids.data(), peaks.data());
+    for (long r = 0; r < rows; r++) {
+        const float* row = x.data() + r * k;
+        long best = 0;
+        for (long c = 1; c < k; c++)
+            if (row[best] == row[best] && !(row[c] <= row[best])) best = c;
+        check(ids[r] == best, "argmax", (double)ids[r], (double)best);
+        check(!memcmp(&peaks[r], row + best, 4), "a peak", peaks[r], row[best]);
+    }
 }
 
 // What a cache in 8 bits makes of rows that hold no numbers, and of rows too small for a scale.
@@ -468,12 +501,13 @@ int main(int count, char** arguments) {
         for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_linear(format);
         test_together();
         test_rowwise();
+        test_argmax();
         test_attention<float>(CACHE_FP32, 2e-5);
         test_attention<uint16_t>(CACHE_BF16, 2e-5);
         test_attention<int8_t>(CACHE_INT8, 2e-4);
-        test_layer<float>(CACHE_FP32);
-        test_layer<uint16_t>(CACHE_BF16);
-        test_layer<int8_t>(CACHE_INT8);
+        test_layers<float>(CACHE_FP32);
+        test_layers<uint16_t>(CACHE_BF16);
+        test_layers<int8_t>(CACHE_INT8);
     }
     for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_extremes(format);
     test_int8_extremes();

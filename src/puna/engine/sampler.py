@@ -26,6 +26,7 @@ from torch import Tensor
 
 from puna.engine.sequence import Constraint, Emitted, SamplingParams
 from puna.errors import EngineFailed
+from puna.kernels import argmax
 
 # Sorting the whole vocabulary costs more than all else here, and few rows need it: the likeliest
 # token weighs 1, and those above one of these floors mostly suffice.
@@ -60,8 +61,7 @@ def sample(logits: Tensor, rows: Sequence[Row]) -> list[list[Emitted] | Exceptio
     """
     if not rows:
         return []
-    best = logits.argmax(dim=-1)  # the lowest id of those that tie
-    peaks = logits.gather(1, best[:, None])[:, 0]  # argmax counts NaN as the greatest
+    best, peaks = argmax(logits)  # the lowest id of those that tie; NaN counts as the greatest
     greedy, healthy = _listed(best), _listed(peaks.isfinite())
     chosen: list[list[Emitted] | Exception] = []
     first = 0

@@ -16,6 +16,7 @@ from puna.kernels.attention import (
     paged_attention,
 )
 from puna.kernels.dense import (
+    argmax,
     embedding,
     linear,
     linear_add,
@@ -24,7 +25,7 @@ from puna.kernels.dense import (
     rms_norm,
     swiglu,
 )
-from puna.kernels.layer import LayerWeights, Step, self_attention_layer
+from puna.kernels.layer import LayerWeights, Step, self_attention_layers
 from puna.kernels.packed import Format, Packed, assemble, pack, unpack
 from puna.kernels.pages import PAGE, bytes_per_token, new_pages, store
 from puna.kernels.rotary import rotary_table, rotate
@@ -37,6 +38,7 @@ __all__ = [
     "PagedSpan",
     "Source",
     "Step",
+    "argmax",
     "assemble",
     "bytes_per_token",
     "cross_attention",
@@ -52,7 +54,7 @@ __all__ = [
     "rms_norm",
     "rotary_table",
     "rotate",
-    "self_attention_layer",
+    "self_attention_layers",
     "store",
     "swiglu",
     "unpack",

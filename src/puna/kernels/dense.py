@@ -1,4 +1,4 @@
-"""The row-wise functions: projection, norm and gate, and those of them that go together.
+"""The row-wise functions: projection, norm, gate and argmax, and those that go together.
 
 They know nothing of sequences: what a row gives does not depend on its neighbours.
 """
@@ -106,6 +106,24 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 def swiglu_twin(gate: Tensor, up: Tensor) -> Tensor:
     """The same in plain torch."""
     return F.silu(gate) * up
+
+
+def argmax(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the greatest of each row of `x` [rows, width] first stands, and what it is: int64 and
+    as `x`, [rows]. NaN counts as the greatest."""
+    kernels = native.for_tensors(x)
+    if kernels is None or not x.numel():
+        return argmax_twin(x)
+    x = x.contiguous()
+    ids, peaks = x.new_empty(len(x), dtype=torch.int64), x.new_empty(len(x))
+    kernels.puna_argmax(x.data_ptr(), *x.shape, ids.data_ptr(), peaks.data_ptr())
+    return ids, peaks
+
+
+def argmax_twin(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in plain torch."""
+    ids = x.argmax(-1)
+    return ids, x.gather(1, ids[:, None])[:, 0]
 
 
 def _all_packed(weights: Sequence[Tensor | Packed]) -> TypeGuard[Sequence[Packed]]:

@@ -1,8 +1,8 @@
 """The Llama decoder: a batch of ragged rows in, logits out.
 
-Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`. A
-self-attention layer is one call to `kernels`; in the others, blocks take the norm before and the
-sum after them into their own first and last calls. It knows no requests, no sampling, no files, and
+Reads like the paper (2407.21783): `h = x + attention(norm(x))`, `out = h + mlp(norm(h))`. All
+self-attention layers that follow each other are one call to `kernels`; in the others, blocks take
+the norm before and the sum after them into their own first and last calls. It knows no requests, no sampling, no files, and
 no devices or dtypes: those are its weights' and its cache's business. Parameter names are Hugging
 Face's, rotary order is half-split.
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from typing import cast
 
 import torch
@@ -122,29 +122,26 @@ class MLP(nn.Module):
 
 
 class SelfAttentionLayer(nn.Module):
+    """Its parameters; those that follow each other are one call to `kernels` (see `Decoder`)."""
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = SelfAttention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
-
-    def forward(self, x: Tensor, step: Step, keys: Tensor, values: Tensor) -> Tensor:
         attention, mlp = self.self_attn, self.mlp
-        weights = LayerWeights(
-            attention_norm=self.input_layernorm.weight,
-            q=attention.q_proj.weight,
-            k=attention.k_proj.weight,
-            v=attention.v_proj.weight,
-            o=attention.o_proj.weight,
-            mlp_norm=self.post_attention_layernorm.weight,
-            gate=mlp.gate_proj.weight,
-            up=mlp.up_proj.weight,
-            down=mlp.down_proj.weight,
-            eps=self.input_layernorm.eps,
-            head_dim=attention.head_dim,
+        # By name, `nn.Module` finds them so slowly that it took a fiftieth of a step.
+        self._parts = (
+            *(self.input_layernorm, attention.q_proj, attention.k_proj, attention.v_proj),
+            *(attention.o_proj, self.post_attention_layernorm),
+            *(mlp.gate_proj, mlp.up_proj, mlp.down_proj),
         )
-        return kernels.self_attention_layer(x, weights, step, keys, values)
+
+    @property
+    def weights(self) -> LayerWeights:
+        """As they are now: they may be moved, loaded or packed at any time between steps."""
+        return LayerWeights(*(part.weight for part in self._parts))
 
 
 class CrossAttentionLayer(nn.Module):
@@ -189,12 +186,16 @@ class Decoder(nn.Module):
         wanted: Tensor,
     ) -> Tensor:
         x = self.embed_tokens(token_ids)
-        paged = iter(cache.layers)
-        for layer in self.layers:
-            if isinstance(layer, SelfAttentionLayer):
-                x = layer(x, step, *next(paged))
+        caches = iter(cache.layers)
+        entered = (each for each in self.layers if sight or isinstance(each, SelfAttentionLayer))
+        for kind, run in groupby(entered, type):
+            if kind is SelfAttentionLayer:
+                weights = [cast(SelfAttentionLayer, layer).weights for layer in run]
+                paged = list(islice(caches, len(weights)))
+                x = kernels.self_attention_layers(x, weights, self.norm.eps, step, paged)
             elif sight is not None:
-                x = x.index_copy(0, sight.rows, layer(x[sight.rows], sight))
+                for layer in run:
+                    x = x.index_copy(0, sight.rows, layer(x[sight.rows], sight))
         return self.norm(x[wanted])
 
 

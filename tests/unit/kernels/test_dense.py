@@ -1,11 +1,17 @@
-"""Projection, norm, gate and rotation against their formulas in fp64."""
+"""Projection, norm, gate, rotation and argmax against their formulas in fp64."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from itertools import product
+
 import pytest
 import torch
+from torch import Tensor
 
-from puna.kernels import linear, rms_norm, rotary_table, rotate, swiglu
+from puna.kernels import argmax, linear, rms_norm, rotary_table, rotate, swiglu
+from puna.kernels.dense import argmax_twin
 
 DTYPES = [(torch.float32, 1e-5), (torch.bfloat16, 0.04), (torch.float16, 5e-3)]
 
@@ -81,3 +87,46 @@ def test_rotation_of_halves_uses_angles_in_full_precision() -> None:
     exact = rotate(x.float(), *rotary_table(torch.tensor([4097]), frequencies))
     got = rotate(x, *rotary_table(torch.tensor([4097]), frequencies))
     assert (got - exact).abs().max() <= 0.02
+
+
+WIDTHS = [1, 5, 16, 33, 1023, 1024, 1025, 3000, 128256]
+
+
+@pytest.mark.parametrize("find", [argmax, argmax_twin])
+@pytest.mark.parametrize("width", WIDTHS)
+@torch.inference_mode()
+def test_argmax_is_the_first_of_those_that_tie(find: Callable[[Tensor], tuple[Tensor, Tensor]], width: int) -> None:
+    rows = torch.randint(-3, 4, (7, width)).float()  # many ties
+    rows[1] = torch.randn(width)
+    rows[2] = -torch.inf
+    rows[3] = torch.randn(width).abs().neg()
+    rows[3, width // 2 :] = 0.0
+    rows[4, ::2] = -0.0
+    rows[5, width - 1] = torch.inf
+    ids, peaks = find(rows)
+    assert ids.tolist() == [row.index(max(row)) for row in rows.tolist()]
+    assert peaks.tolist() == [max(row) for row in rows.tolist()]
+
+
+@pytest.mark.parametrize("find", [argmax, argmax_twin])
+@pytest.mark.parametrize("width", WIDTHS)
+@torch.inference_mode()
+def test_argmax_finds_the_first_that_is_no_number(find: Callable[[Tensor], tuple[Tensor, Tensor]], width: int) -> None:
+    places = sorted({0, width // 3, width // 2, max(0, width - 17), width - 1})
+    for first, odd in product(places, [math.nan, -math.nan]):
+        row = torch.randn(width)
+        row[first] = odd
+        row[first + 1 :: 5] = torch.inf
+        row[first + 2 :: 7] = math.nan
+        ids, peaks = find(row[None])
+        assert ids.tolist() == [first]
+        assert peaks.isnan().all()
+
+
+@torch.inference_mode()
+def test_argmax_takes_rows_that_do_not_lie_end_to_end_and_other_types() -> None:
+    rows = torch.randn(40, 3).T
+    for each in (rows, rows.bfloat16(), rows.double()):
+        ids, peaks = argmax(each)
+        assert torch.equal(ids, each.argmax(-1))
+        assert torch.equal(peaks, each.amax(-1))

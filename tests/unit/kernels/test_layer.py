@@ -1,4 +1,4 @@
-"""A whole layer in one native call, against the same call by call and in plain torch."""
+"""Layers in one native call, against the same call by call and in plain torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from puna.kernels import (
     new_pages,
     pack,
     rotary_table,
-    self_attention_layer,
+    self_attention_layers,
     unpack,
 )
-from puna.kernels.layer import self_attention_layer_twin
+from puna.kernels.layer import self_attention_layers_twin
 
 FORMATS: list[Format] = ["bf16", "int8", "int6", "int4m", "int4"]
 PAGE = 16
+EPS = 1e-5
 
 needs_native = pytest.mark.skipif(
     native.library() is None, reason=f"no native kernels here: {native.why_not()}"
@@ -52,8 +53,6 @@ def random_layer(heads: int, kv_heads: int, head_dim: int, width: int, wide: int
         gate=matrix(wide, width),
         up=matrix(wide, width),
         down=matrix(width, wide),
-        eps=1e-5,
-        head_dim=head_dim,
     )
 
 
@@ -83,25 +82,61 @@ BATCHES = [([1], [37]), ([1, 1, 1], [0, 15, 300]), ([5, 1, 40], [0, 64, 3])]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("lengths", "contexts"), BATCHES)
 @torch.inference_mode()
-def test_a_layer_in_one_call_is_the_layer_call_by_call_to_the_bit(
+def test_layers_in_one_call_are_the_layers_call_by_call_to_the_bit(
     shape: tuple[int, int, int, int, int],
     lengths: list[int],
     contexts: list[int],
     dtype: torch.dtype,
 ) -> None:
     random.seed(torch.initial_seed())
-    weights = random_layer(*shape)
+    layers = [random_layer(*shape) for _ in range(random.randint(1, 3))]
     step, pages = random_step(lengths, contexts, shape[2])
-    cache = new_pages(pages, shape[1], shape[2], PAGE, dtype)
-    for tensor in cache:
+    caches = [new_pages(pages, shape[1], shape[2], PAGE, dtype) for _ in layers]
+    for tensor in (tensor for cache in caches for tensor in cache):
         tensor.zero_()
     x = torch.randn(sum(lengths), shape[3])
-    before, mine, theirs = x.clone(), *(tuple(t.clone() for t in cache) for _ in range(2))
-    got = self_attention_layer(x, weights, step, *mine)
-    expected = self_attention_layer_twin(x, weights, step, *theirs)
+    before = x.clone()
+    mine, theirs = ([(k.clone(), v.clone()) for k, v in caches] for _ in range(2))
+    got = self_attention_layers(x, layers, EPS, step, mine)
+    expected = self_attention_layers_twin(x, layers, EPS, step, theirs)
     assert torch.equal(got, expected)
-    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    for ours, others in zip(mine, theirs, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, others, strict=True))
     assert torch.equal(x, before)
+
+
+@needs_native
+@torch.inference_mode()
+def test_layers_follow_weights_that_are_moved_or_exchanged_between_calls() -> None:
+    random.seed(torch.initial_seed())
+    step, pages = random_step([2], [5], 16)
+    cache = new_pages(pages, 2, 16, PAGE, torch.float32)
+    for tensor in cache:
+        tensor.zero_()
+    x = torch.randn(2, 64)
+    first, second = random_layer(*SHAPES[0]), random_layer(*SHAPES[0])
+    alone = self_attention_layers_twin(x, [second], EPS, step, [cache])
+    self_attention_layers(x, [first], EPS, step, [cache])
+    first.attention_norm.data = second.attention_norm.clone()
+    mixed = replace(second, attention_norm=first.attention_norm)
+    assert torch.equal(self_attention_layers(x, [mixed], EPS, step, [cache]), alone)
+
+
+@needs_native
+@pytest.mark.parametrize("name", ["q", "up"])
+@torch.inference_mode()
+def test_one_plain_weight_among_the_packed_is_taken_as_it_is(name: str) -> None:
+    random.seed(torch.initial_seed())
+    layers = [random_layer(*SHAPES[0]) for _ in range(2)]
+    layers[1] = replace(layers[1], **{name: unpack(getattr(layers[1], name))})
+    step, pages = random_step([1, 3], [20, 0], 16)
+    caches = [
+        tuple(tensor.zero_() for tensor in new_pages(pages, 2, 16, PAGE, torch.float32))
+        for _ in range(4)
+    ]
+    x = torch.randn(4, 64)
+    got = self_attention_layers(x, layers, EPS, step, caches[:2])
+    assert torch.equal(got, self_attention_layers_twin(x, layers, EPS, step, caches[2:]))
 
 
 @needs_native
@@ -119,9 +154,9 @@ def test_a_layer_in_one_call_is_near_the_layer_in_plain_torch(
     for tensor in (tensor for cache in caches for tensor in cache):
         tensor.zero_()
     x = torch.randn(8, shape[3])
-    got = self_attention_layer(x, packed, step, *caches[0])
+    got = self_attention_layers(x, [packed], EPS, step, caches[:1])
     monkeypatch.setattr(native, "library", lambda name=None: None)
-    expected = self_attention_layer(x, plain, step, *caches[1])
+    expected = self_attention_layers(x, [plain], EPS, step, caches[1:])
     assert (got - expected).abs().max() < 0.15  # activations are rounded to 8 bits, five times
     assert (got - expected).square().mean().sqrt() < 0.02 * expected.square().mean().sqrt()
 
@@ -134,8 +169,8 @@ def test_gradients_still_flow_through_a_layer_of_plain_weights() -> None:
         weights, **{name: unpack(getattr(weights, name)).requires_grad_() for name in names}
     )
     step, pages = random_step([3], [0], 16)
-    keys, values = new_pages(pages, 2, 16, PAGE, torch.float32)
-    self_attention_layer(torch.randn(3, 64), plain, step, keys, values).sum().backward()
+    caches = [new_pages(pages, 2, 16, PAGE, torch.float32)]
+    self_attention_layers(torch.randn(3, 64), [plain], EPS, step, caches).sum().backward()
     assert isinstance(plain.o, torch.Tensor)
     assert plain.o.grad is not None
     assert plain.o.grad.abs().max() > 0

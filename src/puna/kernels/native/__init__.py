@@ -40,8 +40,9 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
         *(c_void_p, c_int, c_void_p, c_long, c_void_p, c_long),
         *(c_long, c_long, c_long, c_void_p),
     ),
-    "puna_layer": (
-        *(c_void_p, c_int, c_void_p, c_void_p, c_long),
+    "puna_argmax": (c_void_p, c_long, c_long, c_void_p, c_void_p),
+    "puna_layers": (
+        *(c_void_p, c_long, c_int, c_long, c_float),
         *(c_void_p, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p),
     ),
 }

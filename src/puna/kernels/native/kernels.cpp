@@ -1,6 +1,7 @@
 // Puna's native kernels behind a plain C interface. Everything is fp32 but packed weights (formats.h)
 // and the cache (attention.h). Pointers are to dense arrays; nothing is kept between calls but the
 // threads and their scratch.
+#include "argmax.h"
 #include "layer.h"
 
 #if defined(__linux__)
@@ -78,6 +79,14 @@ EXPORT void puna_rotate(
     rotate(*pool, x, cos, sin, rows, heads, head_dim, out);
 }
 
+// ids[r], peaks[r] = where the greatest of x [rows, k] first stands in row r, and what it is; see argmax.h.
+EXPORT void puna_argmax(const float* x, long rows, long k, int64_t* ids, float* peaks) {
+    each_row(*pool, rows, [&](long r) {
+        ids[r] = argmax(x + r * k, k);
+        peaks[r] = x[r * k + ids[r]];
+    });
+}
+
 // Asks for large pages of memory, where the system has them: a context of gigabytes is read at random
 // places, and would miss the translation of each.
 EXPORT void puna_large_pages(void* memory, long bytes) {
@@ -116,13 +125,14 @@ EXPORT void puna_attention(
     else attention<float>(*pool, q, r.data(), n, s.data(), shape, out);
 }
 
-// A whole decoder layer; see layer.h. `out` may be x.
-EXPORT void puna_layer(
-    const Layer* weights, int type, void* keys, void* values, long head_dim, const int64_t* spans, long n,
+// `count` decoder layers, one after another; see layer.h.
+EXPORT void puna_layers(
+    const Layer* layers, long count, int type, long head_dim, float eps, const int64_t* spans, long n,
     const int64_t* slots, const float* cos, const float* sin, const float* x, long rows, float* out) {
     auto run = [&](auto cache) {
-        layer<decltype(cache)>(
-            *pool, *weights, keys, values, head_dim, spans, n, slots, cos, sin, x, rows, out);
+        for (long i = 0; i < count; i++)
+            layer<decltype(cache)>(
+                *pool, layers[i], head_dim, eps, spans, n, slots, cos, sin, i ? out : x, rows, out);
     };
     if (type == CACHE_INT8) run(int8_t());
     else if (type == CACHE_BF16) run(uint16_t());

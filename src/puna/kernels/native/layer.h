@@ -1,5 +1,5 @@
-// A whole self-attention layer of the decoder: one call from Python, not eight, which a step of one row
-// feels (bench/LOG.md).
+// Self-attention layers of the decoder: one call from Python for all that follow each other, not eight a
+// layer, which a step of one row feels (bench/LOG.md).
 #pragma once
 #include "attention.h"
 #include "linear.h"
@@ -20,44 +20,48 @@ static void rotate(
     });
 }
 
-// Its weights: q, k, v, o, gate, up, down, each with its format and rows.
+// Weights and cache of one: the matrices are q, k, v, o, gate, up, down. All fields have eight bytes.
 struct Layer {
-    int64_t formats[7];
-    const void* weights[7];
-    int64_t ns[7];
-    const float *attention_norm, *mlp_norm;
-    double eps;
+    struct Matrix {
+        int64_t format;
+        const void* data;
+        int64_t n;
 
-    Weight weight(int i) const { return {(int)formats[i], (const uint8_t*)weights[i], (long)ns[i]}; }
+        operator Weight() const { return {(int)format, (const uint8_t*)data, (long)n}; }
+    } matrices[7];
+    const float *attention_norm, *mlp_norm;
+    void *keys, *values;
 };
 
 // out [rows, width] = the layer of x; `spans` [n, 4]: start, length, context, address of page numbers.
+// `out` may be x.
 template <class T>
 static void layer(
-    Pool& pool, const Layer& w, void* keys, void* values, long head_dim, const int64_t* spans, long n,
-    const int64_t* slots, const float* cos, const float* sin, const float* x, long rows, float* out) {
-    const long width = w.ns[3], heads = w.ns[0] / head_dim, kv_heads = w.ns[1] / head_dim;
+    Pool& pool, const Layer& w, long head_dim, float eps, const int64_t* spans, long n, const int64_t* slots,
+    const float* cos, const float* sin, const float* x, long rows, float* out) {
+    const Weight wq = w.matrices[0], wk = w.matrices[1], wv = w.matrices[2], wo = w.matrices[3];
+    const Weight wgate = w.matrices[4], wup = w.matrices[5], wdown = w.matrices[6];
+    const long width = wo.n, heads = wq.n / head_dim, kv_heads = wk.n / head_dim;
     const Shape shape{heads, kv_heads, head_dim};
-    float* const q = scratch<float, 6>(rows * w.ns[0]);
-    float* const k = scratch<float, 7>(rows * w.ns[1]);
-    float* const v = scratch<float, 8>(rows * w.ns[2]);
-    float* const attended = scratch<float, 9>(rows * w.ns[0]);
+    float* const q = scratch<float, 6>(rows * wq.n);
+    float* const k = scratch<float, 7>(rows * wk.n);
+    float* const v = scratch<float, 8>(rows * wv.n);
+    float* const attended = scratch<float, 9>(rows * wq.n);
     float* h = scratch<float, 10>(rows * width);
-    float* const gate = scratch<float, 11>(rows * w.ns[4]);
+    float* const gate = scratch<float, 11>(rows * wgate.n);
     std::vector<Run> runs(n);
     std::vector<Source> sources(n);
     for (long i = 0; i < n; i++, spans += 4) {
         runs[i] = {spans[0], spans[1], spans[2], i, 1};
-        sources[i] = {keys, values, (const int64_t*)spans[3], (long)(spans[1] + spans[2])};
+        sources[i] = {w.keys, w.values, (const int64_t*)spans[3], (long)(spans[1] + spans[2])};
     }
     float* const qkv[] = {q, k, v};
-    const float eps = (float)w.eps;
-    linear(pool, {w.weight(0), w.weight(1), w.weight(2)}, width, x, rows, w.attention_norm, eps, nullptr, 0, qkv);
+    linear(pool, {wq, wk, wv}, width, x, rows, w.attention_norm, eps, nullptr, 0, qkv);
     rotate(pool, q, cos, sin, rows, heads, head_dim, q);
     rotate(pool, k, cos, sin, rows, kv_heads, head_dim, k);
-    store<T>(pool, keys, values, slots, k, v, rows, shape);
+    store<T>(pool, w.keys, w.values, slots, k, v, rows, shape);
     attention<T>(pool, q, runs.data(), n, sources.data(), shape, attended);
-    linear(pool, {w.weight(3)}, w.ns[0], attended, rows, nullptr, 0, x, 1, &h);
-    gated(pool, {w.weight(4), w.weight(5)}, width, h, rows, w.mlp_norm, eps, gate);
-    linear(pool, {w.weight(6)}, w.ns[4], gate, rows, nullptr, 0, h, 1, &out);
+    linear(pool, {wo}, wq.n, attended, rows, nullptr, 0, x, 1, &h);
+    gated(pool, {wgate, wup}, width, h, rows, w.mlp_norm, eps, gate);
+    linear(pool, {wdown}, wgate.n, gate, rows, nullptr, 0, h, 1, &out);
 }
