@@ -87,7 +87,7 @@ def _choose(logits: Tensor, row: Row, said: Sequence[Emitted], best: int) -> Emi
     sampling = row.sampling
     bent = _bent(logits, row, said)
     if sampling.temperature == 0:
-        token = best if bent is logits else int(bent.argmax())
+        token = best if bent is logits else int(argmax(bent[None])[0])
     else:
         token = _draw(bent, sampling, uniform(row.seed, row.index + len(said)))
     emitted = Emitted(token)

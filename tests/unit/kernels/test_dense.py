@@ -89,13 +89,14 @@ def test_rotation_of_halves_uses_angles_in_full_precision() -> None:
     assert (got - exact).abs().max() <= 0.02
 
 
+Find = Callable[[Tensor], tuple[Tensor, Tensor]]
 WIDTHS = [1, 5, 16, 33, 1023, 1024, 1025, 3000, 128256]
 
 
 @pytest.mark.parametrize("find", [argmax, argmax_twin])
 @pytest.mark.parametrize("width", WIDTHS)
 @torch.inference_mode()
-def test_argmax_is_the_first_of_those_that_tie(find: Callable[[Tensor], tuple[Tensor, Tensor]], width: int) -> None:
+def test_argmax_is_the_first_of_those_that_tie(find: Find, width: int) -> None:
     rows = torch.randint(-3, 4, (7, width)).float()  # many ties
     rows[1] = torch.randn(width)
     rows[2] = -torch.inf
@@ -111,7 +112,7 @@ def test_argmax_is_the_first_of_those_that_tie(find: Callable[[Tensor], tuple[Te
 @pytest.mark.parametrize("find", [argmax, argmax_twin])
 @pytest.mark.parametrize("width", WIDTHS)
 @torch.inference_mode()
-def test_argmax_finds_the_first_that_is_no_number(find: Callable[[Tensor], tuple[Tensor, Tensor]], width: int) -> None:
+def test_argmax_finds_the_first_that_is_no_number(find: Find, width: int) -> None:
     places = sorted({0, width // 3, width // 2, max(0, width - 17), width - 1})
     for first, odd in product(places, [math.nan, -math.nan]):
         row = torch.randn(width)
