@@ -77,31 +77,41 @@ struct Gathered {
     }
 };
 
-// Where PAGES pages of one head lie, and what will be wanted next.
+// Where PAGES pages of one head lie, and what will be wanted next, of which memory is asked `lines` a page.
 struct Place {
     const uint8_t *now[PAGES], *next[PAGES];
+    long lines;
+
+    __attribute__((always_inline)) void ask(int page, long first, long count) const {
+        for (const uint8_t* line = next[page] + first * 64; count > 0; count--, line += 64) __builtin_prefetch(line);
+    }
 };
 
 // --- fp32 and bf16: products of floats
 
+// Of TOGETHER rows the first number of each, then the second of each, and so on: what is wanted together.
 template <class T> struct Queries {
-    const float* q[TILE_ROWS];
-    Queries(const float* const* from, long rows, long) { std::copy(from, from + rows, q); }
+    std::vector<float> q;
+    Queries(const float* const* from, long rows, long d) : q((rows + TOGETHER - 1) / TOGETHER * TOGETHER * d) {
+        for (long r = 0; r < rows; r++)
+            for (long c = 0; c < d; c++) q[r / TOGETHER * TOGETHER * d + c * TOGETHER + r % TOGETHER] = from[r][c];
+    }
 };
 
 template <class T, int R>
 static void score(const Queries<T>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
-    const float* mine[R];
-    std::copy(q.q + row, q.q + row + R, mine);
     for (int p = 0; p < count; p++) {
         const T* k = (const T*)at.now[p];
+        const float* mine = q.q.data() + row * s.head_dim;
+        at.ask(p, 0, at.lines);
         lanes sum[R][Vec::N] = {};
-        for (long c = 0; c < s.head_dim; c++, k += PAGE) {
-            const Vec key = widen(k);
-            for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r][c];
+#pragma GCC unroll 4
+        for (long c = 0; c < s.head_dim; c++, k += PAGE, mine += TOGETHER) {
+            const Vec key = apart(k);
+            for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r];
         }
-        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, joined(sum[r]) * splat(scale));
+        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, together<T>(joined(sum[r])) * splat(scale));
     }
 }
 
@@ -110,22 +120,19 @@ static void weigh(float (*weights)[KEYS], const long*, const Place& at, int coun
     float* out) {
     const long d = s.head_dim;
     for (long c = 0; c < d; c += 16) {
-        lanes sum[R][Vec::N];
-        for (int r = 0; r < R; r++) {
-            const Vec before = load(out + r * d + c);
-            EACH sum[r][i] = before.v[i];
-        }
+        lanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
             const T* v = (const T*)at.now[p] + c;
+            at.ask(p, at.lines * c / d, at.lines * 16 / d);
             const float* weight = weights[0] + p * PAGE;
             const long rows = std::min((long)PAGE, keys - p * PAGE);
-#pragma GCC unroll 1
+#pragma GCC unroll 2
             for (long key = 0; key < rows; key++, v += d, weight++) {
-                const Vec value = widen(v);
+                const Vec value = apart(v);
                 for (int r = 0; r < R; r++) EACH sum[r][i] += value.v[i] * weight[r * KEYS];
             }
         }
-        for (int r = 0; r < R; r++) save(out + r * d + c, joined(sum[r]));
+        for (int r = 0; r < R; r++) save(out + r * d + c, load(out + r * d + c) + together<T>(joined(sum[r])));
     }
 }
 
@@ -142,7 +149,7 @@ static inline float to_int16(const float* x, long count, float most, int16_t* to
     return most / 32767;
 }
 
-// Of TOGETHER rows the first pair of each, then the second of each, and so on: what is wanted together.
+// As above, of pairs.
 template <> struct Queries<int8_t> {
     std::vector<int32_t> pairs;
     float scale[TILE_ROWS];
@@ -163,21 +170,15 @@ template <> struct Queries<int8_t> {
     }
 };
 
-// What STEPS of products will read.
-static inline void ask_for(const uint8_t* next) {
-    for (int line = 0; line < STEPS * 2 * PAGE; line += 64) __builtin_prefetch(next + line);
-}
-
 template <int R>
 static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
     for (int p = 0; p < count; p++) {
         const int8_t* k = (const int8_t*)at.now[p] + 2 * PAGE;
-        const uint8_t* next = at.next[p];
         const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
         ilanes sum[R][Vec::N] = {};
-        for (long c = 0; c < s.head_dim; c += 2 * STEPS, next += STEPS * 2 * PAGE) {
-            ask_for(next);
+        at.ask(p, 0, at.lines);
+        for (long c = 0; c < s.head_dim; c += 2 * STEPS) {
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; step++, k += 2 * PAGE, mine += TOGETHER) {
                 pairs key[Vec::N];
@@ -231,12 +232,10 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
     for (long c = 0; c < d; c += 16) {
         ilanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
-            const long skip = 2 * PAGE + PAGE * c;
-            const int8_t* v = (const int8_t*)at.now[p] + skip;
-            const uint8_t* next = at.next[p] + skip;
+            const int8_t* v = (const int8_t*)at.now[p] + 2 * PAGE + PAGE * c;
             const int32_t* weight = whole[0] + p * PAGE / 2;
-            for (int j = 0; j < PAGE / 2; j += STEPS, next += STEPS * 2 * PAGE) {
-                ask_for(next);
+            at.ask(p, at.lines * c / d, at.lines * 16 / d);
+            for (int j = 0; j < PAGE / 2; j += STEPS) {
 #pragma GCC unroll 8
                 for (int step = 0; step < STEPS; step++, v += 2 * PAGE, weight++) {
                     pairs value[Vec::N];
@@ -307,18 +306,19 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
     last = std::min(last, first + PIECE);
     const long bytes = head_bytes<T>(s.head_dim), stride = s.kv_heads * bytes;
     const long pages = (last + PAGE - 1) / PAGE;
-    auto place = [&](const void* base, long page, Place& at) {
-        for (int p = 0; p < PAGES; p++) {
-            const long here = std::min(page + p, pages - 1), next = std::min(page + p + PAGES, pages - 1);
-            at.now[p] = (const uint8_t*)base + (source.pages ? source.pages[here] : here) * stride + kv * bytes;
-            at.next[p] = (const uint8_t*)base + (source.pages ? source.pages[next] : next) * stride + kv * bytes;
-        }
+    auto at = [&](const void* base, long page) {
+        page = std::min(page, pages - 1);
+        return (const uint8_t*)base + (source.pages ? source.pages[page] : page) * stride + kv * bytes;
     };
     for (; first < last; first += KEYS) {
         const int count = (int)std::min((long)PAGES, (last - first + PAGE - 1) / PAGE);
-        Place keys, values;
-        place(source.keys, first / PAGE, keys);
-        place(source.values, first / PAGE, values);
+        Place keys, values;  // while keys are read, values are asked for, and then the next keys
+        keys.lines = values.lines = (bytes + 63) / 64;
+        for (int p = 0; p < PAGES; p++) {
+            keys.now[p] = at(source.keys, first / PAGE + p);
+            keys.next[p] = values.now[p] = at(source.values, first / PAGE + p);
+            values.next[p] = at(source.keys, first / PAGE + p + PAGES);
+        }
         for (long r = 0; r < rows; r += TOGETHER) {
             long here[TOGETHER];
             const int n = (int)std::min((long)TOGETHER, rows - r);
@@ -329,6 +329,7 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
                 case 3: attend<T, 3>(q, r, here, keys, values, count, last - first, s, scale, to); break;
                 default: attend<T, 4>(q, r, here, keys, values, count, last - first, s, scale, to);
             }
+            keys.lines = values.lines = 0;  // asked for once
         }
     }
 }
