@@ -25,7 +25,7 @@
 constexpr int PAGE = 16, PAGES = 8, KEYS = PAGES * PAGE;  // PAGES are looked at together
 constexpr int TOGETHER = 4, TILE_ROWS = 32;
 constexpr long PIECE = 1024;
-constexpr int STEPS = 4;  // of integer products, without a branch
+constexpr int STEPS = 4;  // of products, without a branch
 
 struct Source {  // `pages` of `keys` and `values`, null for 0, 1, 2 ...
     const void *keys, *values;
@@ -77,13 +77,15 @@ struct Gathered {
     }
 };
 
-// Where PAGES pages of one head lie, and what will be wanted next, of which memory is asked `lines` a page.
+// Where PAGES pages of one head lie, and, unless it was asked for, what will be wanted next.
 struct Place {
     const uint8_t *now[PAGES], *next[PAGES];
-    long lines;
+    bool asks;
 
-    __attribute__((always_inline)) void ask(int page, long first, long count) const {
-        for (const uint8_t* line = next[page] + first * 64; count > 0; count--, line += 64) __builtin_prefetch(line);
+    template <int bytes> __attribute__((always_inline)) void ask(int page, long first) const {
+        if (asks)
+#pragma GCC unroll 8
+            for (int line = 0; line < bytes; line += 64) __builtin_prefetch(next[page] + first + line);
     }
 };
 
@@ -104,12 +106,14 @@ static void score(const Queries<T>& q, long row, const Place& at, int count, con
     for (int p = 0; p < count; p++) {
         const T* k = (const T*)at.now[p];
         const float* mine = q.q.data() + row * s.head_dim;
-        at.ask(p, 0, at.lines);
         lanes sum[R][Vec::N] = {};
-#pragma GCC unroll 4
-        for (long c = 0; c < s.head_dim; c++, k += PAGE, mine += TOGETHER) {
-            const Vec key = apart(k);
-            for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r];
+        for (long c = 0; c < s.head_dim; c += STEPS) {
+            at.ask<STEPS * PAGE * sizeof(T)>(p, c * PAGE * sizeof(T));
+#pragma GCC unroll 8
+            for (int step = 0; step < STEPS; step++, k += PAGE, mine += TOGETHER) {
+                const Vec key = apart(k);
+                for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r];
+            }
         }
         for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, together<T>(joined(sum[r])) * splat(scale));
     }
@@ -123,7 +127,7 @@ static void weigh(float (*weights)[KEYS], const long*, const Place& at, int coun
         lanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
             const T* v = (const T*)at.now[p] + c;
-            at.ask(p, at.lines * c / d, at.lines * 16 / d);
+            at.ask<16 * PAGE * sizeof(T)>(p, c * PAGE * sizeof(T));
             const float* weight = weights[0] + p * PAGE;
             const long rows = std::min((long)PAGE, keys - p * PAGE);
 #pragma GCC unroll 2
@@ -177,8 +181,8 @@ static void score(const Queries<int8_t>& q, long row, const Place& at, int count
         const int8_t* k = (const int8_t*)at.now[p] + 2 * PAGE;
         const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
         ilanes sum[R][Vec::N] = {};
-        at.ask(p, 0, at.lines);
         for (long c = 0; c < s.head_dim; c += 2 * STEPS) {
+            at.ask<2 * STEPS * PAGE>(p, c * PAGE);
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; step++, k += 2 * PAGE, mine += TOGETHER) {
                 pairs key[Vec::N];
@@ -234,8 +238,8 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
         for (int p = 0; p < count; p++) {
             const int8_t* v = (const int8_t*)at.now[p] + 2 * PAGE + PAGE * c;
             const int32_t* weight = whole[0] + p * PAGE / 2;
-            at.ask(p, at.lines * c / d, at.lines * 16 / d);
             for (int j = 0; j < PAGE / 2; j += STEPS) {
+                at.ask<2 * STEPS * PAGE>(p, 2 * PAGE + PAGE * c + j * 2 * PAGE);
 #pragma GCC unroll 8
                 for (int step = 0; step < STEPS; step++, v += 2 * PAGE, weight++) {
                     pairs value[Vec::N];
@@ -313,7 +317,7 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
     for (; first < last; first += KEYS) {
         const int count = (int)std::min((long)PAGES, (last - first + PAGE - 1) / PAGE);
         Place keys, values;  // while keys are read, values are asked for, and then the next keys
-        keys.lines = values.lines = (bytes + 63) / 64;
+        keys.asks = values.asks = true;
         for (int p = 0; p < PAGES; p++) {
             keys.now[p] = at(source.keys, first / PAGE + p);
             keys.next[p] = values.now[p] = at(source.values, first / PAGE + p);
@@ -329,7 +333,7 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
                 case 3: attend<T, 3>(q, r, here, keys, values, count, last - first, s, scale, to); break;
                 default: attend<T, 4>(q, r, here, keys, values, count, last - first, s, scale, to);
             }
-            keys.lines = values.lines = 0;  // asked for once
+            keys.asks = values.asks = false;
         }
     }
 }
