@@ -25,7 +25,7 @@
 constexpr int PAGE = 16, PAGES = 8, KEYS = PAGES * PAGE;  // PAGES are looked at together
 constexpr int TOGETHER = 4, TILE_ROWS = 32;
 constexpr long PIECE = 1024;
-constexpr int STEPS = 4;  // of integer products, without a branch
+constexpr int STEPS = 4;  // of products, without a branch
 
 struct Source {  // `pages` of `keys` and `values`, null for 0, 1, 2 ...
     const void *keys, *values;
@@ -77,31 +77,45 @@ struct Gathered {
     }
 };
 
-// Where PAGES pages of one head lie, and what will be wanted next.
+// Where PAGES pages of one head lie, and, unless it was asked for, what will be wanted next.
 struct Place {
     const uint8_t *now[PAGES], *next[PAGES];
+    bool asks;
+
+    template <int bytes> __attribute__((always_inline)) void ask(int page, long first) const {
+        if (asks)
+#pragma GCC unroll 8
+            for (int line = 0; line < bytes; line += 64) __builtin_prefetch(next[page] + first + line);
+    }
 };
 
 // --- fp32 and bf16: products of floats
 
+// Of TOGETHER rows the first number of each, then the second of each, and so on: what is wanted together.
 template <class T> struct Queries {
-    const float* q[TILE_ROWS];
-    Queries(const float* const* from, long rows, long) { std::copy(from, from + rows, q); }
+    std::vector<float> q;
+    Queries(const float* const* from, long rows, long d) : q((rows + TOGETHER - 1) / TOGETHER * TOGETHER * d) {
+        for (long r = 0; r < rows; r++)
+            for (long c = 0; c < d; c++) q[r / TOGETHER * TOGETHER * d + c * TOGETHER + r % TOGETHER] = from[r][c];
+    }
 };
 
 template <class T, int R>
 static void score(const Queries<T>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
-    const float* mine[R];
-    std::copy(q.q + row, q.q + row + R, mine);
     for (int p = 0; p < count; p++) {
         const T* k = (const T*)at.now[p];
+        const float* mine = q.q.data() + row * s.head_dim;
         lanes sum[R][Vec::N] = {};
-        for (long c = 0; c < s.head_dim; c++, k += PAGE) {
-            const Vec key = widen(k);
-            for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r][c];
+        for (long c = 0; c < s.head_dim; c += STEPS) {
+            at.ask<STEPS * PAGE * sizeof(T)>(p, c * PAGE * sizeof(T));
+#pragma GCC unroll 8
+            for (int step = 0; step < STEPS; step++, k += PAGE, mine += TOGETHER) {
+                const Vec key = apart(k);
+                for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r];
+            }
         }
-        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, joined(sum[r]) * splat(scale));
+        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, together<T>(joined(sum[r])) * splat(scale));
     }
 }
 
@@ -110,22 +124,19 @@ static void weigh(float (*weights)[KEYS], const long*, const Place& at, int coun
     float* out) {
     const long d = s.head_dim;
     for (long c = 0; c < d; c += 16) {
-        lanes sum[R][Vec::N];
-        for (int r = 0; r < R; r++) {
-            const Vec before = load(out + r * d + c);
-            EACH sum[r][i] = before.v[i];
-        }
+        lanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
             const T* v = (const T*)at.now[p] + c;
+            at.ask<16 * PAGE * sizeof(T)>(p, c * PAGE * sizeof(T));
             const float* weight = weights[0] + p * PAGE;
             const long rows = std::min((long)PAGE, keys - p * PAGE);
-#pragma GCC unroll 1
+#pragma GCC unroll 2
             for (long key = 0; key < rows; key++, v += d, weight++) {
-                const Vec value = widen(v);
+                const Vec value = apart(v);
                 for (int r = 0; r < R; r++) EACH sum[r][i] += value.v[i] * weight[r * KEYS];
             }
         }
-        for (int r = 0; r < R; r++) save(out + r * d + c, joined(sum[r]));
+        for (int r = 0; r < R; r++) save(out + r * d + c, load(out + r * d + c) + together<T>(joined(sum[r])));
     }
 }
 
@@ -142,7 +153,7 @@ static inline float to_int16(const float* x, long count, float most, int16_t* to
     return most / 32767;
 }
 
-// Of TOGETHER rows the first pair of each, then the second of each, and so on: what is wanted together.
+// As above, of pairs.
 template <> struct Queries<int8_t> {
     std::vector<int32_t> pairs;
     float scale[TILE_ROWS];
@@ -163,21 +174,15 @@ template <> struct Queries<int8_t> {
     }
 };
 
-// What STEPS of products will read.
-static inline void ask_for(const uint8_t* next) {
-    for (int line = 0; line < STEPS * 2 * PAGE; line += 64) __builtin_prefetch(next + line);
-}
-
 template <int R>
 static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
     for (int p = 0; p < count; p++) {
         const int8_t* k = (const int8_t*)at.now[p] + 2 * PAGE;
-        const uint8_t* next = at.next[p];
         const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
         ilanes sum[R][Vec::N] = {};
-        for (long c = 0; c < s.head_dim; c += 2 * STEPS, next += STEPS * 2 * PAGE) {
-            ask_for(next);
+        for (long c = 0; c < s.head_dim; c += 2 * STEPS) {
+            at.ask<2 * STEPS * PAGE>(p, c * PAGE);
 #pragma GCC unroll 8
             for (int step = 0; step < STEPS; step++, k += 2 * PAGE, mine += TOGETHER) {
                 pairs key[Vec::N];
@@ -231,12 +236,10 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
     for (long c = 0; c < d; c += 16) {
         ilanes sum[R][Vec::N] = {};
         for (int p = 0; p < count; p++) {
-            const long skip = 2 * PAGE + PAGE * c;
-            const int8_t* v = (const int8_t*)at.now[p] + skip;
-            const uint8_t* next = at.next[p] + skip;
+            const int8_t* v = (const int8_t*)at.now[p] + 2 * PAGE + PAGE * c;
             const int32_t* weight = whole[0] + p * PAGE / 2;
-            for (int j = 0; j < PAGE / 2; j += STEPS, next += STEPS * 2 * PAGE) {
-                ask_for(next);
+            for (int j = 0; j < PAGE / 2; j += STEPS) {
+                at.ask<2 * STEPS * PAGE>(p, 2 * PAGE + PAGE * c + j * 2 * PAGE);
 #pragma GCC unroll 8
                 for (int step = 0; step < STEPS; step++, v += 2 * PAGE, weight++) {
                     pairs value[Vec::N];
@@ -307,18 +310,19 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
     last = std::min(last, first + PIECE);
     const long bytes = head_bytes<T>(s.head_dim), stride = s.kv_heads * bytes;
     const long pages = (last + PAGE - 1) / PAGE;
-    auto place = [&](const void* base, long page, Place& at) {
-        for (int p = 0; p < PAGES; p++) {
-            const long here = std::min(page + p, pages - 1), next = std::min(page + p + PAGES, pages - 1);
-            at.now[p] = (const uint8_t*)base + (source.pages ? source.pages[here] : here) * stride + kv * bytes;
-            at.next[p] = (const uint8_t*)base + (source.pages ? source.pages[next] : next) * stride + kv * bytes;
-        }
+    auto at = [&](const void* base, long page) {
+        page = std::min(page, pages - 1);
+        return (const uint8_t*)base + (source.pages ? source.pages[page] : page) * stride + kv * bytes;
     };
     for (; first < last; first += KEYS) {
         const int count = (int)std::min((long)PAGES, (last - first + PAGE - 1) / PAGE);
-        Place keys, values;
-        place(source.keys, first / PAGE, keys);
-        place(source.values, first / PAGE, values);
+        Place keys, values;  // while keys are read, values are asked for, and then the next keys
+        keys.asks = values.asks = true;
+        for (int p = 0; p < PAGES; p++) {
+            keys.now[p] = at(source.keys, first / PAGE + p);
+            keys.next[p] = values.now[p] = at(source.values, first / PAGE + p);
+            values.next[p] = at(source.keys, first / PAGE + p + PAGES);
+        }
         for (long r = 0; r < rows; r += TOGETHER) {
             long here[TOGETHER];
             const int n = (int)std::min((long)TOGETHER, rows - r);
@@ -329,6 +333,7 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
                 case 3: attend<T, 3>(q, r, here, keys, values, count, last - first, s, scale, to); break;
                 default: attend<T, 4>(q, r, here, keys, values, count, last - first, s, scale, to);
             }
+            keys.asks = values.asks = false;
         }
     }
 }

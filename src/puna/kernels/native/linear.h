@@ -154,20 +154,23 @@ private:
         case 3: { constexpr int M = 3; CALL; break; }   \
         case 4: { constexpr int M = 4; CALL; break; }   \
         case 5: { constexpr int M = 5; CALL; break; }   \
-        default: { constexpr int M = 6; CALL; }         \
+        case 6: { constexpr int M = 6; CALL; break; }   \
+        case 7: { constexpr int M = 7; CALL; break; }   \
+        default: { constexpr int M = 8; CALL; }         \
     }
-static_assert(tiles::TOGETHER == 6, "what BY_ROWS knows");
 
-constexpr long FEW_ROWS = 3 * tiles::TOGETHER;  // up to here a panel pays off less than it costs
+constexpr long FEW_ROWS = 18;  // up to here a panel pays off less than it costs
 
 // Adds to sums [count][32] the products of a panel's columns with activation rows at(0), at(1) ...
 template <class Panel, class At>
 static void panel_times_rows(const uint8_t* data, int columns, const At& at, long count, float* sums) {
+    constexpr int most = Panel::TOGETHER;
+    static_assert(most <= 8, "what BY_ROWS knows");
     Panel panel;
     panel.open(data, columns);
-    for (long r = 0, parts = (count + tiles::TOGETHER - 1) / tiles::TOGETHER; parts; parts--) {
+    for (long r = 0, parts = (count + most - 1) / most; parts; parts--) {
         const long m = (count - r + parts - 1) / parts;  // 8 rows are 4 and 4, not 6 and 2
-        BY_ROWS(m, panel.template multiply<M>(columns, at(r), sums + r * ROWS))
+        BY_ROWS(m, if constexpr (M <= most) panel.template multiply<M>(columns, at(r), sums + r * ROWS))
         r += m;
     }
 }

@@ -16,7 +16,9 @@ namespace tiles {
 
 #define INLINE inline __attribute__((always_inline))
 
-constexpr int TOGETHER = 6;  // activation rows: 12 accumulators, 2 weights, 1 activation, 1 product
+// Activation rows at once: 12 accumulators, 2 weights, 1 activation, 1 product. Where unpacking weights
+// takes long, rather 8 rows and accumulators, and each weight once.
+constexpr int SIX = 6, EIGHT = 8;
 
 static inline __m256i bytes_at(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
 // How many activations c % 4 in {0, 1} and {2, 3} weigh, as two int16, times `by`: of 16 columns.
@@ -57,7 +59,7 @@ static inline void add_ints(__m256i& sum, __m256i x) {
 //   minimum(g, i)    where it is MINIMAL
 template <class W> struct Integers {
     template <int M> void multiply(int groups, const Activations& a, float* sums) const {
-        constexpr int G = M <= 2 ? 4 : 2;  // so that what is added up fits the registers
+        constexpr int G = M <= 2 ? 4 : M <= 6 ? 2 : 1;  // so that what is added up fits the registers
         const W& w = static_cast<const W&>(*this);
         alignas(32) float whole[M * ROWS];
         if constexpr (W::WHOLE) memset(whole, 0, sizeof whole);
@@ -101,7 +103,7 @@ private:
 // How u8 weights below 64 meet activations; `values` are columns 4 t..4 t + 3.
 struct Bytes {
     static constexpr bool WIDE = false, OWN = false, WHOLE = false, MINIMAL = false;
-    static constexpr int HALVES = 1;
+    static constexpr int HALVES = 1, TOGETHER = SIX;
 
     template <int M, int G, class W>
     static INLINE void dots(
@@ -181,7 +183,7 @@ struct Q4MBlock : Integers<Q4MBlock>, Bytes {
 
 struct Q6Block : Integers<Q6Block>, Bytes {
     static constexpr bool OWN = true, WHOLE = true;
-    static constexpr int HALVES = 2;
+    static constexpr int HALVES = 2, TOGETHER = EIGHT;
     const uint8_t* block;
 
     void open(const uint8_t* at, int) { block = at; }
@@ -204,7 +206,7 @@ struct Q6Block : Integers<Q6Block>, Bytes {
 // How eight bits meet activations, as int16: `values` are two of four columns, the even or the odd ones.
 struct Shorts {
     static constexpr bool WIDE = true, OWN = false, WHOLE = false, MINIMAL = false;
-    static constexpr int HALVES = 1;
+    static constexpr int HALVES = 1, TOGETHER = SIX;
 
     // 32 bytes as int16, of each four first the even ones, then the odd ones.
     static void widen(const int8_t* q, int16_t* to) {
@@ -248,7 +250,7 @@ struct Q8Block : Integers<Q8Block>, Shorts {
 // The same as W, widened into the first-level cache, for more rows.
 template <class W, class Kind, int steps> struct Widened : Integers<Widened<W, Kind, steps>>, Kind {
     static constexpr bool WIDE = Kind::WIDE, OWN = W::OWN, WHOLE = W::WHOLE, MINIMAL = W::MINIMAL;
-    static constexpr int HALVES = W::HALVES;
+    static constexpr int HALVES = W::HALVES, TOGETHER = SIX;
     typedef W Block;
 
     alignas(64) __m256i value[GROUPS][steps][4];
@@ -288,8 +290,10 @@ using Q8Panel = Widened<Q8Block, Shorts, 16>;
 
 // bf16 widened to fp32: `values` are one column, c + i.
 template <class W> struct Floats {
+    static constexpr int TOGETHER = SIX;
+
     template <int M> void multiply(int columns, const float* x, float* sums) const {
-        constexpr int G = M <= 2 ? 4 : 2;
+        constexpr int G = M <= 2 ? 4 : M <= 6 ? 2 : 1;
         for (int first = 0; first < ROWS; first += 8 * G) part<M, G>(first, columns, x, sums);
     }
     template <int M, int G> void part(int first, int columns, const float* x, float* sums) const {

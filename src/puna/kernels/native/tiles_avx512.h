@@ -12,8 +12,6 @@
 
 namespace tiles {
 
-constexpr int TOGETHER = 6;
-
 static inline int32_t sum_of(const int8_t* q, int count) {
     int sum = 0;
     for (int c = 0; c < count; c++) sum += q[c];
@@ -32,6 +30,7 @@ static inline __m128i sixteen_at(const uint8_t* p) { return _mm_loadu_si128((con
 template <int format> struct Integers {
     typedef Integers Block;
     static constexpr bool WIDE = false;
+    static constexpr int TOGETHER = 6;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
     const uint8_t* block;
 
@@ -124,6 +123,7 @@ using Q4MPanel = Integers<Q4M>;
 #if defined(__AVX512BF16__)
 struct BF16Panel {
     typedef BF16Panel Block;
+    static constexpr int TOGETHER = 6;
     typedef uint16_t Input;
     const uint8_t* block;
 
@@ -148,6 +148,7 @@ struct BF16Panel {
 #else
 struct BF16Panel {
     typedef BF16Panel Block;
+    static constexpr int TOGETHER = 6;
     typedef float Input;
     const uint8_t* block;
 

@@ -13,8 +13,6 @@
 
 namespace tiles {
 
-constexpr int TOGETHER = 6;
-
 // sums[r] += w[r] . q, for 32 rows of 4 columns
 static inline void four_columns(const int8_t (*w)[4], const int8_t* q, int32_t* sums) {
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -32,6 +30,7 @@ static inline void four_columns(const int8_t (*w)[4], const int8_t* q, int32_t* 
 template <int format> struct Integers {
     typedef Integers Block;
     static constexpr bool WIDE = false;
+    static constexpr int TOGETHER = 6;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
     int8_t values[GROUPS][8][ROWS][4];
     float scale[GROUPS][ROWS], minimum[GROUPS][ROWS];
@@ -108,6 +107,7 @@ using Q4MPanel = Integers<Q4M>;
 
 struct BF16Panel {
     typedef BF16Panel Block;
+    static constexpr int TOGETHER = 6;
     typedef float Input;
     static Input input(float x) { return x; }
     float values[FLOAT_PANEL][ROWS];

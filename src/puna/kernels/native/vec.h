@@ -128,6 +128,24 @@ static inline Vec widen(const uint16_t* p) {  // bf16
     return r;
 }
 
+// The same in an order of its own, which takes fewer instructions, and that order undone.
+static inline Vec apart(const float* p) { return load(p); }
+#if LANES_ARE_8
+static inline Vec apart(const uint16_t* p) {  // the even ones, then the odd ones
+    ilanes both;
+    memcpy(&both, p, sizeof both);
+    return {{(lanes)(both << 16), (lanes)(both & (int32_t)0xffff0000)}};
+}
+template <class T> static inline Vec together(const Vec& a) {
+    if (sizeof(T) != 2) return a;
+    const __m256 low = _mm256_unpacklo_ps(a.v[0], a.v[1]), high = _mm256_unpackhi_ps(a.v[0], a.v[1]);
+    return {{(lanes)_mm256_permute2f128_ps(low, high, 0x20), (lanes)_mm256_permute2f128_ps(low, high, 0x31)}};
+}
+#else
+static inline Vec apart(const uint16_t* p) { return widen(p); }
+template <class T> static inline Vec together(const Vec& a) { return a; }
+#endif
+
 // Sixteen pairs of bytes as pairs of int16, and the sums of products with one such pair.
 static inline void widen_pairs(const int8_t* p, pairs* to) {
     EACH {
