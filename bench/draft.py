@@ -6,8 +6,8 @@ Random weights agree about nothing, so a text is given as in `bench.repeats`: bo
 true shapes compute every row, and then the story's next token is made the likeliest, for the small
 model only at a given share of the places and at the others a wrong one. So what drafting costs is
 real, and how often it is right is what each row says: how often a real 1B agrees with a real 8B is
-not measured here. The story repeats nothing, so nothing is guessed from the prompt. Each round begins
-without experience, and the small model reads the prompt within it.
+not measured here. The story repeats nothing, so nothing is guessed from the prompt. Each round
+begins without experience, and the small model reads the prompt within it.
 """
 
 from __future__ import annotations

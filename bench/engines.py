@@ -228,6 +228,7 @@ def running(engine: Engine) -> Iterator[Running]:
         yield one
     finally:
         assert process.stdin
+        assert process.stdout
         with suppress(BrokenPipeError):
             process.stdin.close()  # which ends it, and what it started
         try:
@@ -235,6 +236,7 @@ def running(engine: Engine) -> Iterator[Running]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdout.close()
 
 
 def measure(
