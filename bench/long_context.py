@@ -32,6 +32,7 @@ from puna.llama.packing import packed_bytes
 ROWS = 512
 GROUP = "long context"
 AIM = 1 / 1.3  # of the bound
+NO_FASTER = 0.95  # than attention must; the rest is for what is not equal in two measurements
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -143,7 +144,7 @@ def prefill(contexts: list[int], dtype: torch.dtype, rounds: int) -> None:
             f"ending at {shortest}": [products(shortest) / each / 1e9 for each in taken[shortest]],
         }
         title = f"attention of {ROWS} rows that end at {longest}, {str(dtype)[6:]}"
-        record([Row(GROUP, title, rates, "G multiply-adds/s", 1)])
+        record([Row(GROUP, title, rates, "G multiply-adds/s", NO_FASTER)])
     for context, times in taken.items():
         rate = products(context) / statistics.median(times)
         print(
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--weights", default="int4", choices=["int4", "int8", "bf16"])
     parser.add_argument("--rows", nargs="+", type=int, default=[1], help="rows a step")
     parser.add_argument("--prefill", type=int, nargs="*", default=[2048, 8192, 32768])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     torch.set_num_threads(native.processors())
     print(f"{native.processors()} threads, native {native.instruction_sets() or native.why_not()}")

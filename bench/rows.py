@@ -71,7 +71,7 @@ class Row:
             f"{best}: {spread(self.rates[best])}" if best else "",
             f"{spread(self.ratios(), 2)}, {len(self.ratios())}" if best else "",
             f"{self.target:.3g}" if self.target is not None else "",
-            "" if self.target is None else "met" if self.met() else "**missed**",
+            "" if self.target is None or not best else "met" if self.met() else "**missed**",
         )
 
     def more(self) -> str:

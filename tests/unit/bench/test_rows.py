@@ -112,3 +112,7 @@ def test_the_table_is_written_between_the_marks_of_a_readme_and_nowhere_else(
     with pytest.raises(SystemExit, match="no place"):
         into_readme("new", readme)
     assert readme.read_text() == "no marks"
+
+
+def test_without_anyone_beside_it_a_target_is_neither_met_nor_missed() -> None:
+    assert row(**{PUNA: [2.0]}).line().endswith("| 3 |  |")
