@@ -30,7 +30,8 @@ class Transformers:
             prompt = torch.randint(1000, 120_000, (batch, context))
             self.caches[batch, context] = self.model(prompt, logits_to_keep=1).past_key_values
         cache = self.caches[batch, context]
-        cache.crop(context)
+        if cache.get_seq_length() > context:
+            cache.crop(context - cache.get_seq_length())  # negative: how many go
         ids = torch.randint(1000, 120_000, (batch, 1))
         started = time.perf_counter()
         for _ in range(tokens):
