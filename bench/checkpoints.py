@@ -56,6 +56,7 @@ def gguf_checkpoint(folder: Path, shape: str, kind: Kind) -> Path:
     path = folder / f"random-{shape}-{kind}.gguf"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        print(f"{path.name} is made; a minute for 8B", flush=True)
         unfinished = path.with_suffix(".part")
         _write_gguf(unfinished, SHAPES[shape], kind)
         unfinished.rename(path)
@@ -67,6 +68,7 @@ def hf_checkpoint(folder: Path, shape: str) -> Path:
     path = folder / f"random-{shape}-hf"
     if not (path / "config.json").exists():
         path.mkdir(parents=True, exist_ok=True)
+        print(f"{path.name} is made; half a minute", flush=True)
         config = SHAPES[shape]
         weights = {
             name: torch.ones(size, dtype=torch.bfloat16)

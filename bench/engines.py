@@ -3,37 +3,45 @@
     python -m bench.engines [--only 1B-int4 ...] [--rounds 5] [--work "decode, batch 8"]
 
 Each engine is a process of its own that stays for its group of rows; round by round each does the
-work once, so that the machine's drift meets all.
+work once, so that the machine's drift meets all. One that cannot be made, started or asked is left
+out, which is said.
 
 Terms. Weights are random, of the true shapes; Puna and llama.cpp read the same GGUF file. Contexts
 are 512 tokens, each sequence with memory of its own for them. Puna is its whole engine: scheduling
 and greedy sampling are counted, speculation is off. llama.cpp is asked as its own bench programs
-ask it: no sampling. It runs without and with mmap (batches only without, no difference was seen),
-and its better counts. Beside decode at batch 1 stands a bound: how often the same threads can
-read as many bytes as the weights have.
+ask it: no sampling. In int4 it runs without and with mmap at prefill and batch 1, and its better
+counts; elsewhere only without, for it packs these weights anew either way and no difference was
+seen. Beside decode at batch 1 stands a bound: how often the same threads can read as many bytes as
+the weights have. Beside prefill in int4 another: what of it the arithmetic takes at the peak that
+this processor reaches in registers (`contenders/peak.cpp`).
 
-OpenVINO GenAI is asked for batches up to 4 only: it is behind the others there already, and
-computing 16 prompts costs it minutes.
+Not all are asked for all. OpenVINO GenAI is behind the others at batch 1, and computing the prompts
+of a batch takes it and ONNX Runtime minutes: so the one stays out of batches, the other of those
+above 4. CTranslate2 at batch 8 had a third of llama.cpp's speed: it stays out of batches. 8B is
+asked of llama.cpp alone, of which there is no copy for the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import checkpoints, peers
 from bench.rows import FILES, HEADER, HERE, PUNA, THREADS, Row, record
+from puna.llama.shapes import tensor_shapes
 
-BOUND = "reading the weights"
+BOUND, PEAK = "reading the weights", "multiplying in registers"
 PREFILL = 0  # among batches
 MANY = 4, 8, 16
+FEW = PREFILL, 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Engine:
     name: str
     terms: str
     command: list[str]
-    batches: Sequence[int] = (PREFILL, 1, *MANY)
+    batches: Sequence[int] = (*FEW, *MANY)
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,12 @@ class Work:
     batch: int
     asked: dict[str, Any]
     target: float | None
+    warmup: dict[str, Any] | None = None  # what the rounds that do not count do, if not the same
 
 
 def prefill(target: float | None = None, tokens: int = 512) -> Work:
-    return Work(f"prefill {tokens}", PREFILL, {"work": "prefill", "tokens": tokens}, target)
+    asked = {"work": "prefill", "tokens": tokens}
+    return Work(f"prefill {tokens}", PREFILL, asked, target, {**asked, "tokens": 64})
 
 
 def decode(batch: int, target: float | None = None, tokens: int = 16, context: int = 512) -> Work:
@@ -63,34 +73,35 @@ def decode(batch: int, target: float | None = None, tokens: int = 16, context: i
     return Work(f"decode, batch {batch}", batch, asked, target)
 
 
+# of the 1B shape; with many sequences fewer steps, as those are longer
+WORKS = [prefill(3), decode(1, 1.15), decode(4, 2.5), decode(8, 3, 8), decode(16, 3, 8)]
+
+
 def int4(modes: Sequence[str]) -> tuple[list[Engine], list[Work]]:
     file = checkpoints.gguf_checkpoint(FILES, "1B", "Q4_0")
     hf = checkpoints.hf_checkpoint(FILES, "1B")
-    openvino, onnx = peers.openvino_model(hf), peers.onnxruntime_model(hf)
+    peak = [str(peers.PYTHON), str(HERE / "contenders/run_peak.py"), str(peers.PEAK)]
     engines = [
         *_on_gguf("Q4_0", file, modes),
-        _script(
-            "onnxruntime", "int4", peers.PYTHON, f"groups of 32, head int8, {size(onnx)}", onnx
-        ),
-        _script(
-            *("openvino", "int4", peers.OPENVINO),
-            f"groups of 32, head int8, KV int8, {size(openvino)}",
-            openvino,
-            batches=(PREFILL, 1, 4),
-        ),
+        Engine(PEAK, "", [*peak, str(MULTIPLICATIONS), str(THREADS)], (PREFILL,)),
     ]
-    return engines, [prefill(3), decode(1, 1.15), decode(4, 2.5), decode(8, 3), decode(16, 3)]
+    if onnx := peers.made(peers.onnxruntime_model, hf):
+        terms = f"groups of 32, head int8, {size(onnx)}"
+        batches = (*FEW, 4)
+        engines += [_script("onnxruntime", "int4", peers.PYTHON, terms, onnx, batches=batches)]
+    if openvino := peers.made(peers.openvino_model, hf):
+        terms = f"groups of 32, head int8, KV int8, {size(openvino)}"
+        engines += [_script("openvino", "int4", peers.OPENVINO, terms, openvino, batches=FEW)]
+    return engines, WORKS
 
 
 def int8(modes: Sequence[str]) -> tuple[list[Engine], list[Work]]:
     file = checkpoints.gguf_checkpoint(FILES, "1B", "Q8_0")
-    other = peers.ctranslate2_model(checkpoints.hf_checkpoint(FILES, "1B"))
-    terms = f"a scale a row, {size(other)}"
-    engines = [
-        *_on_gguf("Q8_0", file, modes),
-        _script("ctranslate2", "int8", peers.PYTHON, terms, other, "int8"),
-    ]
-    return engines, [prefill(3), decode(1, 1.15), decode(4, 2.5), decode(8, 3), decode(16, 3)]
+    engines = _on_gguf("Q8_0", file, modes[:1])
+    if other := peers.made(peers.ctranslate2_model, checkpoints.hf_checkpoint(FILES, "1B")):
+        terms = f"a scale a row, {size(other)}"
+        engines += [_script("ctranslate2", "int8", peers.PYTHON, terms, other, "int8", batches=FEW)]
+    return engines, WORKS
 
 
 def large(modes: Sequence[str]) -> tuple[list[Engine], list[Work]]:
@@ -106,9 +117,14 @@ def bf16(modes: Sequence[str]) -> tuple[list[Engine], list[Work]]:
         _script("transformers", "bfloat16", peers.PYTHON, size(hf), hf, "bfloat16"),
         _script("transformers", "float32", peers.PYTHON, "4.9 GB", hf, "float32"),
     ]
-    return engines, [prefill(tokens=128), decode(1, tokens=4, context=64)]
+    return engines, [prefill(tokens=128), decode(1, tokens=8, context=128)]
 
 
+MULTIPLICATIONS = sum(
+    math.prod(shape)
+    for name, shape in tensor_shapes(checkpoints.LLAMA_3_2_1B).items()
+    if ".layers." in name
+)  # of a token: the head is for the last alone, and attention does not count
 GROUPS = {"1B-int4": int4, "1B-int8": int8, "8B-int4": large, "1B-bf16": bf16}
 
 
@@ -124,7 +140,7 @@ def _on_gguf(
 ) -> list[Engine]:
     engines = [puna(f"{kind} file, {size(file)}", file)]
     engines += [
-        llama_cpp(kind, file, mode, sequences, context, (PREFILL, 1, *(MANY if not at else ())))
+        llama_cpp(kind, file, mode, sequences, context, (*FEW, *(MANY if not at else ())))
         for at, mode in enumerate(modes)
     ]
     script = str(HERE / "contenders/run_bound.py")
@@ -138,7 +154,7 @@ def llama_cpp(
     mode: str,
     sequences: int,
     context: int,
-    batches: Sequence[int] = (PREFILL, 1, *MANY),
+    batches: Sequence[int] = (*FEW, *MANY),
 ) -> Engine:
     """`sequences` of `context` tokens are what its cache holds."""
     script, program = HERE / "contenders/run_llamacpp.py", peers.LLAMA_CPP / "contender"
@@ -160,11 +176,16 @@ def _script(
     python: Path,
     terms: str,
     *arguments: str | Path,
-    batches: Sequence[int] = (PREFILL, 1, *MANY),
+    batches: Sequence[int] = (*FEW, *MANY),
 ) -> Engine:
     script = HERE / "contenders" / f"run_{name}.py"
     command = [str(part) for part in (python, script, *arguments, THREADS)]
     return Engine(f"{name} {kind}", terms, command, batches)
+
+
+class Ended(SystemExit):
+    """An engine's process is not there any more, or could not be started. Not caught, it ends the
+    bench with these words."""
 
 
 class Running:
@@ -173,60 +194,91 @@ class Running:
 
     def rate(self, asked: dict[str, Any]) -> float:
         assert self.process.stdin
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps(asked) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Ended(" ".join(self.engine.command)) from None
         return float(self.read()["rate"])
 
     def read(self) -> dict[str, Any]:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.engine.name} ended: {' '.join(self.engine.command)}")
+            raise Ended(" ".join(self.engine.command))
         return json.loads(line)
 
 
 @contextmanager
 def running(engine: Engine) -> Iterator[Running]:
-    process = subprocess.Popen(
-        engine.command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    """Raises `Ended` if it does not start."""
+    try:
+        process = subprocess.Popen(
+            engine.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    except OSError as error:
+        raise Ended(f"{engine.command[0]}: {error.strerror}") from None
     try:
         one = Running(engine, process)
         one.read()
         yield one
     finally:
         assert process.stdin
-        process.stdin.close()  # which ends it, and what it started
+        assert process.stdout
+        with suppress(BrokenPipeError):
+            process.stdin.close()  # which ends it, and what it started
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdout.close()
 
 
 def measure(
     group: str, engines: Sequence[Engine], works: Sequence[Work], rounds: int, warmup: int
 ) -> None:
+    """Raises `Ended` if it is Puna that ended."""
     with ExitStack() as stack:
-        ready = [stack.enter_context(running(engine)) for engine in engines]
+        ready: list[Running] = []
+        for engine in engines:
+            try:
+                ready.append(stack.enter_context(running(engine)))
+            except Ended as error:
+                _leave_out(engine, error)
         for work in works:
             asked = [one for one in ready if work.batch in one.engine.batches]
             rates: dict[str, list[float]] = {one.engine.name: [] for one in asked}
             for number in range(-warmup, rounds):
-                for one in asked:
-                    rate = one.rate(work.asked)
-                    if number >= 0:
-                        rates[one.engine.name].append(rate)
-            bound = rates.pop(BOUND, None)
-            rows = [Row(group, work.title, rates, target=work.target)]
-            if bound:
-                both = {PUNA: rates[PUNA], BOUND: bound}
-                rows.append(Row(group, f"{work.title}, of the bound", both, target=0.9))
+                for one in [one for one in asked if one in ready]:
+                    try:
+                        rate = one.rate(work.warmup or work.asked if number < 0 else work.asked)
+                    except Ended as error:
+                        _leave_out(one.engine, error)
+                        ready.remove(one)
+                    else:
+                        if number >= 0:
+                            rates[one.engine.name].append(rate)
+            whole = {name: each for name, each in rates.items() if len(each) == rounds}
+            bounds = {name: whole.pop(name) for name in (BOUND, PEAK) if name in whole}
+            rows = [Row(group, work.title, whole, target=work.target)]
+            for name, each in bounds.items():
+                both = {PUNA: whole[PUNA], name: each}
+                title, target = (
+                    ("the bound", 0.9) if name == BOUND else ("the arithmetic's peak", 0.8)
+                )
+                rows.append(Row(group, f"{work.title}, of {title}", both, target=target))
             record(rows)
+
+
+def _leave_out(engine: Engine, error: Ended) -> None:
+    if engine.name == PUNA:
+        raise error
+    print(f"{engine.name} ended and is left out: {error}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ def compare(
             for guesser in guessers:
                 assert peer
                 asked = {"work": "text", "file": file.name, "speculation": guesser}
-                if not number:
+                if not number and guesser == "none":
                     peer.rate(asked)  # computes the prompt
                 peers.setdefault(f"llama.cpp, {guesser}", []).append(peer.rate(asked))
             for taken, speculation in ((plain, None), (guessing, Speculation())):
@@ -135,8 +135,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="decode of texts that repeat their prompt")
     parser.add_argument("--texts", nargs="+", default=["edit", "summary", "tool"])
     parser.add_argument("--threads", type=int, default=native.processors())
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=120, help="of the answer, at most")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=100, help="of the answer, at most")
     parser.add_argument("--guessers", nargs="+", default=["ngram-simple", "ngram-cache"])
     parser.add_argument("--no-peer", action="store_true")
     options = parser.parse_args()

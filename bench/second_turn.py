@@ -1,6 +1,6 @@
 """Time to the first token of a chat's second turn, with 4,096 tokens of history, against cold.
 
-    python -m bench.second_turn [--rounds 3]
+    python -m bench.second_turn [--rounds 5]
 
 `LocalModel` on the random 1B shape: prompt written, tokens found in the page cache, what is new
 computed, first token chosen; no server. Each round is a chat of its own, whose first word differs
@@ -58,7 +58,7 @@ async def measure(model: LocalModel, rounds: int) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description="second turn of a chat")
     parser.add_argument("--threads", type=int, default=native.processors())
-    parser.add_argument("--rounds", type=int, default=3, choices=range(1, len(WORDS) + 1))
+    parser.add_argument("--rounds", type=int, default=5, choices=range(1, len(WORDS) + 1))
     options = parser.parse_args()
     use_threads(options.threads)
     model = LocalModel(checkpoint(), Settings(max_context=16384), name="1B")

@@ -32,7 +32,7 @@ from typing import Any
 import httpx2
 
 from bench import checkpoints, peers
-from bench.rows import PUNA, Row, record
+from bench.rows import FILES, PUNA, Row, record
 
 COMMAND = "from puna.cli.main import main; main()"
 WORDS_EACH = 100
@@ -120,11 +120,11 @@ def peak(process: subprocess.Popen[bytes]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     peers.install()
-    file = str(checkpoints.gguf_checkpoint(Path(__file__).parent / ".checkpoints", "1B", "Q4_0"))
+    file = str(checkpoints.gguf_checkpoint(FILES, "1B", "Q4_0"))
     threads = str(len(os.sched_getaffinity(0)))
     context = 512  # of each client
     ports = free_port(), free_port()
@@ -156,9 +156,10 @@ def main() -> None:
         )
         for number in range(1, options.rounds + 2):
             for name, url, many in zip(taken, urls, words, strict=True):
-                tokens = options.tokens if number > 1 else 4  # the first warms up
-                told = asyncio.run(load(url, options.clients, many, tokens, number))
-                if number > 1:
+                if number == 1:
+                    asyncio.run(load(url, 2, many, 4, number))  # warms up
+                else:
+                    told = asyncio.run(load(url, options.clients, many, options.tokens, number))
                     taken[name].append(told)
         memory = dict(zip(taken, (peak(first), peak(second)), strict=True))
     for at, (what, unit, target) in enumerate(

@@ -1,6 +1,6 @@
 """What the engine adds to the model, and the server to the engine: seconds a token.
 
-    python -m bench.server_overhead [--rounds 20] [--tokens 16] [--host]
+    python -m bench.server_overhead [--rounds 30] [--tokens 16] [--host]
 
 First the share of the host: `Engine.step` against the `Llama.forward` in it, at 1, 8 and 16, greedy
 or drawn (`--host`). Then batch 1: `LocalModel` on an event loop, and HTTP with streaming,
@@ -127,7 +127,7 @@ async def local_model(model: LocalModel, asked: ChatRequest) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description="server over engine over model")
     parser.add_argument("--threads", type=int, default=native.processors())
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--host", action="store_true", help="the host's share, too")
     options = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python -m bench.start
 
-A prepared file of Llama 3.2 1B's shape (random weights, int4, the real tokenizer) is made in a
-temporary folder. Then, in turns: a Python that imports torch; `puna serve` on the file, asked for
+A prepared file of Llama 3.2 1B's shape (random weights, int4, the real tokenizer) is made if it is
+not there. Then, in turns: a Python that imports torch; `puna serve` on the file, asked for
 one token as soon as it says that it answers. Medians of the rounds, with the extremes. The file is
 in the page cache, as it is at every start but the first.
 """
@@ -16,17 +16,17 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.checkpoints import gguf_checkpoint
-from puna.llama.prepare import prepare
-from puna.llama.weights import open_checkpoint
+from bench.memory import prepared
+from bench.rows import FILES, PUNA, Row, record
 
-PUNA = str(Path(sys.executable).with_name("puna"))
+LIMIT = 3.0  # seconds
+COMMAND = str(Path(sys.executable).with_name("puna"))
 
 
 def import_torch() -> dict[str, float]:
@@ -39,7 +39,7 @@ def first_token(path: Path, *options: str) -> dict[str, float]:
     """Seconds from the start of the process until it answers, and until its first token is here."""
     start = time.perf_counter()
     server = subprocess.Popen(
-        [PUNA, "serve", str(path), "--port", "0", *options], stdout=subprocess.PIPE, text=True
+        [COMMAND, "serve", str(path), "--port", "0", *options], stdout=subprocess.PIPE, text=True
     )
     assert server.stdout is not None
     try:
@@ -67,24 +67,13 @@ def first_token(path: Path, *options: str) -> dict[str, float]:
         server.stdout.close()
 
 
-def make(folder: Path) -> Path:
-    path = folder / "random-1B-int4.puna"
-    if not path.exists():
-        gguf = gguf_checkpoint(folder, "1B", "Q4_0")
-        prepare(open_checkpoint(gguf), path, "int4")
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Plain)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="keep the files there, or take them from there")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        path = make(folder)
-        print(f"{path.name}: {path.stat().st_size / 1e6:,.0f} MB; load {os.getloadavg()[0]:.1f}")
-        measure(path, options.rounds)
+    path = prepared(gguf_checkpoint(FILES, "1B", "Q4_0"))
+    print(f"{path.name}: {path.stat().st_size / 1e6:,.0f} MB; load {os.getloadavg()[0]:.1f}")
+    measure(path, options.rounds)
 
 
 def measure(path: Path, rounds: int) -> None:
@@ -96,7 +85,10 @@ def measure(path: Path, rounds: int) -> None:
                 if number:  # the first round warms up
                     taken.setdefault(name, []).append(seconds)
     pairs = zip(taken["first token"], taken["import torch"], strict=True)
-    taken["first token beyond importing torch"] = [whole - torch for whole, torch in pairs]
+    beyond = [whole - torch for whole, torch in pairs]
+    title = "first token of a prepared 1B, beyond importing torch"
+    rates = {PUNA: beyond, "at most": [LIMIT] * rounds}
+    record([Row("start", title, rates, "s", 1, less=True)])
     for name, seconds in taken.items():
         median = statistics.median(seconds)
         print(f"{name:<36} {median:6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f})")

@@ -39,7 +39,7 @@ struct Contender {
   llama_context* context;
   llama_memory_t memory;
   int vocabulary;
-  int copied_tokens = 0, copied_sequences = 0;  // what the cache holds for `decode`
+  int copied_tokens = 0, copied_sequences = 0;  // what the cache holds: a prompt, so often
   std::string cached_text;
 
   llama_token any() const { return 1000 + std::rand() % (vocabulary - 10000); }
@@ -56,11 +56,11 @@ struct Contender {
 
   void prompt(int tokens) {
     llama_memory_clear(memory, false);
-    copied_tokens = copied_sequences = 0;
     cached_text.clear();
     common_batch batch(context);
     for (int i = 0; i < tokens; i++) batch.add(any(), i, 0, i == tokens - 1);
     run(batch);
+    copied_tokens = tokens, copied_sequences = 1;
   }
 
   double prefill(int tokens) {
@@ -69,16 +69,21 @@ struct Contender {
     return tokens / (now() - start);
   }
 
+  void forget_after(int tokens) {
+    for (int j = 0; j < copied_sequences; j++) llama_memory_seq_rm(memory, j, tokens, -1);
+  }
+
   double decode(int sequences, int tokens_before, int tokens) {
     common_batch batch(context);
-    if (copied_tokens != tokens_before || copied_sequences < sequences) {
-      prompt(tokens_before);
-      for (int j = 1; j < sequences; j++) llama_memory_seq_cp(memory, 0, j, -1, -1);
+    if (copied_tokens != tokens_before) prompt(tokens_before);
+    forget_after(tokens_before);
+    if (copied_sequences < sequences) {
+      for (; copied_sequences < sequences; copied_sequences++)
+        llama_memory_seq_cp(memory, 0, copied_sequences, -1, -1);
       batch.add(any(), tokens_before, 0, true);
       run(batch);  // the copies are made by the next step
-      copied_tokens = tokens_before, copied_sequences = sequences;
+      forget_after(tokens_before);
     }
-    for (int j = 0; j < copied_sequences; j++) llama_memory_seq_rm(memory, j, tokens_before, -1);
     const double start = now();
     for (int i = 0; i < tokens; i++) {
       batch.clear();
