@@ -26,7 +26,17 @@ from puna.kernels.dense import (
     swiglu,
 )
 from puna.kernels.layer import LayerWeights, Step, self_attention_layers
-from puna.kernels.packed import Format, Packed, assemble, pack, unpack
+from puna.kernels.memory import give_back, trim
+from puna.kernels.packed import (
+    Format,
+    Packed,
+    assemble,
+    in_parts,
+    pack,
+    pack_parts,
+    rows_at_once,
+    unpack,
+)
 from puna.kernels.pages import PAGE, bytes_per_token, new_pages, store
 from puna.kernels.rotary import rotary_table, rotate
 
@@ -43,19 +53,24 @@ __all__ = [
     "bytes_per_token",
     "cross_attention",
     "embedding",
+    "give_back",
+    "in_parts",
     "linear",
     "linear_add",
     "new_pages",
     "norm_linear",
     "norm_swiglu",
     "pack",
+    "pack_parts",
     "padded_attention",
     "paged_attention",
     "rms_norm",
     "rotary_table",
     "rotate",
+    "rows_at_once",
     "self_attention_layers",
     "store",
     "swiglu",
+    "trim",
     "unpack",
 ]

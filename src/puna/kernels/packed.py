@@ -22,7 +22,7 @@ columns, as `linear_twin` shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ctypes import CDLL, c_int, c_long, c_void_p
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
@@ -63,16 +63,33 @@ class Packed:
 def pack(weight: Tensor, form: Format) -> Packed:
     """[rows, columns], any float dtype, CPU; edges are padded with zeros."""
     rows, columns = weight.shape
+    return pack_parts(in_parts(weight, columns), rows, columns, form)
+
+
+def pack_parts(parts: Iterable[Tensor], rows: int, columns: int, form: Format) -> Packed:
+    """The same of a weight that comes in `parts`, its rows from the top: a multiple of 32 in each
+    but the last, best `in_parts`."""
     down, across = blocks_of(rows, columns, form)
     wide = BLOCK_COLUMNS[form]
     data = torch.empty(down, across, BLOCK_BYTES[form], dtype=torch.uint8)
-    step = max(1, _PACKED_AT_ONCE // (across * BLOCK * wide))
-    for first in range(0, down, step):
-        part = weight[first * BLOCK : (first + step) * BLOCK].float()
-        padded = F.pad(part, (0, across * wide - columns, 0, -part.shape[0] % BLOCK))
+    first = 0
+    for part in parts:
+        padded = F.pad(part.float(), (0, across * wide - columns, 0, -len(part) % BLOCK))
         blocks = _split(_split(padded, 1, across, wide), 0, -1, BLOCK).transpose(1, 2)
-        data[first : first + step] = _PACK[form](blocks)
+        data[first : first + len(blocks)] = _PACK[form](blocks)
+        first += len(blocks)
     return Packed(data, form, rows, columns)
+
+
+def rows_at_once(columns: int) -> int:
+    """How many rows are best packed together, a multiple of 32."""
+    return max(1, _PACKED_AT_ONCE // (columns * BLOCK)) * BLOCK
+
+
+def in_parts(matrix: Tensor, columns: int) -> Iterator[Tensor]:
+    """The rows of a matrix of `columns` weights a row, `rows_at_once`."""
+    rows = rows_at_once(columns)
+    return (matrix[first : first + rows] for first in range(0, len(matrix), rows))
 
 
 def assemble(parts: Iterable[tuple[Tensor, ...]], rows: int, columns: int, form: Format) -> Packed:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from puna.kernels import Format, Packed, pack
+from puna.kernels import Format, Packed, pack_parts
 from puna.llama import linear
 from puna.llama.model import Llama
 from puna.llama.packing import Packing, format_of
@@ -51,9 +51,8 @@ def packed(checkpoint: Checkpoint, name: str, form: Format) -> Packed:
     """One matrix of a checkpoint in `form`: as it is stored, or rounded from its exact values."""
     if checkpoint.stored_format(name) == form:
         return checkpoint.packed(name)
-    # Numbers times fp16 scales, as GGUF has them, are exact in fp32 alone.
-    half = checkpoint.stored_dtype == torch.float16
-    return pack(checkpoint.read(name, torch.float32 if half else checkpoint.stored_dtype), form)
+    rows, columns = tensor_shapes(checkpoint.config)[name]
+    return pack_parts(checkpoint.parts(name), rows, columns, form)
 
 
 class _NoInitialisation(TorchFunctionMode):

@@ -35,6 +35,7 @@ from puna.errors import (
     InvalidImage,
     InvalidValue,
 )
+from puna.kernels import trim
 from puna.llama import catalog
 from puna.llama.cache import KVCache
 from puna.llama.images import PreparedImage, prepare_image
@@ -99,8 +100,10 @@ class LocalModel:
         )
 
         device, dtype = self.placement.device, self.placement.cache_dtype
+        llama = load_llama(checkpoint, device, self.placement.dtype, self.placement.packing)
+        trim()  # of what reading took: the cache would lie between it
         self._engine = Engine(
-            load_llama(checkpoint, device, self.placement.dtype, self.placement.packing),
+            llama,
             KVCache(checkpoint.config, memory.num_pages, memory.page_size, dtype, device),
             EngineLimits(
                 context=memory.context,

@@ -2,6 +2,7 @@
 // residual. Integer weights meet activations that are quantised on the way in.
 #pragma once
 #include <algorithm>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -16,9 +17,13 @@ constexpr float SMALLEST = 1e-35f;     // activations below it count as 0: 127 /
 
 // Memory that a thread keeps between calls, one for each `use`.
 template <class T, int use = 0> static T* scratch(long count) {
-    thread_local std::vector<T> memory;
-    if ((long)memory.size() < count) memory.resize(count);
-    return memory.data();
+    thread_local std::unique_ptr<T[]> memory;
+    thread_local long there = 0;
+    if (there < count) {
+        memory.reset();  // first, so that old and new are never there together
+        memory.reset(new T[there = count]);
+    }
+    return memory.get();
 }
 
 template <class Work> static void each_row(Pool& pool, long rows, const Work& work) {

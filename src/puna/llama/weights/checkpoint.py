@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from puna.errors import CheckpointError
-from puna.kernels import Format, Packed
+from puna.kernels import Format, Packed, give_back, in_parts
 from puna.llama.config import LlamaConfig
 from puna.llama.shapes import Shape, count_parameters, tensor_shapes
 from puna.llama.tokenizer import Tokenizer
@@ -62,6 +62,15 @@ class Checkpoint(ABC):
     @abstractmethod
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """One tensor on the CPU, contiguous; memory-mapped where the files hold it just so."""
+
+    def parts(self, name: str) -> Iterator[Tensor]:
+        """A matrix's rows from the top, some at a time (`kernels.in_parts`), in a dtype that
+        holds exactly what is stored. A part is read before the next is asked for, or never: what
+        of the file is mapped for it goes back to the system then."""
+        whole = self.read(name, self.stored_dtype)
+        for part in in_parts(whole, whole.shape[1]):
+            yield part
+            give_back(part)
 
     def stored_format(self, name: str) -> Format | None:
         """The packed format in which the files hold this matrix, to the last bit; None for others,
@@ -119,6 +128,24 @@ class Checkpoint(ABC):
 
 def _count(names: list[str]) -> str:
     return "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+
+
+def copied(result: Tensor, *sources: Tensor) -> Tensor:
+    """`result`. Where it is no view of the mapped `sources` it came from, their pages go back."""
+    give_back(*(each for each in sources if each.data_ptr() != result.data_ptr()))
+    return result
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two mapped matrices are the same, without ever having them in memory as a whole."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    both = (in_parts(each, each.shape[1]) for each in (one, other))
+    for pair in zip(*both, strict=True):
+        if not torch.equal(*pair):
+            return False
+        give_back(*pair)
+    return True
 
 
 def half_split(weight: Tensor, heads: int) -> Tensor:

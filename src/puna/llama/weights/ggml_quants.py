@@ -7,7 +7,7 @@ our own kernels have a format of the same integers and scales, a matrix is also 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +18,6 @@ from puna.kernels import Format, Packed, assemble
 CHUNK_VALUES = 2**18
 """Values decoded at a time: a large matrix never stands in float32 as a whole, and a chunk's
 intermediate results stay in the processor's cache (measured: twice as fast as 2**22)."""
-
-_REPACKED_AT_ONCE = 2**20  # bytes, not floats: more of them fit
 
 
 def _halves(raw: Tensor) -> Tensor:
@@ -148,18 +146,14 @@ def dequantize(raw: Tensor, kind: GGMLType, dtype: torch.dtype) -> Tensor:
     return values.flatten()
 
 
-def repacked(raw: Tensor, kind: GGMLType) -> Packed:
-    """Bytes uint8 [rows, bytes a row] of a matrix -> the same numbers for our kernels."""
+def repacked(raw: Iterable[Tensor], rows: int, columns: int, kind: GGMLType) -> Packed:
+    """A matrix's bytes -> the same numbers for our kernels. `raw` are its rows from the top, uint8
+    [n, bytes a row], n a multiple of 32 in each but the last."""
     form, integers = kind.format, kind.integers
     if form is None or integers is None:
         raise ValueError(f"there is no packed format that holds {kind.name} exactly")
-    rows, columns = len(raw), raw.shape[1] // kind.size * kind.block
-    step = -(-_REPACKED_AT_ONCE // columns // 32) * 32
-
-    def parts() -> Iterator[tuple[Tensor, ...]]:
-        for first in range(0, rows, step):
-            part = raw[first : first + step]
-            found = integers(part.reshape(-1, kind.size))
-            yield tuple(each.reshape(len(part), -1) for each in found)
-
-    return assemble(parts(), rows, columns, form)
+    parts = (
+        tuple(each.reshape(len(part), -1) for each in integers(part.reshape(-1, kind.size)))
+        for part in raw
+    )
+    return assemble(parts, rows, columns, form)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from puna.errors import CheckpointError
-from puna.kernels import Format, Packed
+from puna.kernels import Format, Packed, give_back, in_parts
 from puna.llama.config import LlamaConfig, RopeScaling, VisionConfig
 from puna.llama.rope import rope_frequencies
 from puna.llama.shapes import Shape, tensor_shapes
 from puna.llama.tokenizer import Tokenizer
 from puna.llama.weights.check_config import check_config
-from puna.llama.weights.checkpoint import Checkpoint, aspect_ratios, half_split
+from puna.llama.weights.checkpoint import Checkpoint, aspect_ratios, copied, half_split
 from puna.llama.weights.fields import Fields, show
 from puna.llama.weights.ggml_quants import GGMLType, repacked
 from puna.llama.weights.gguf_file import GGUFFile
@@ -120,19 +120,34 @@ class GGUFCheckpoint(Checkpoint):
             return torch.atanh(gate).to(dtype)
         tensor = self._file.read(stored_name, dtype)
         if heads := self._interleaved_heads(name):
-            return half_split(tensor, heads)
+            return copied(half_split(tensor, heads), tensor)
         return tensor
 
     def stored_format(self, name: str) -> Format | None:
         return self._file.tensors[self._names[name]].kind.format
 
     def packed(self, name: str) -> Packed:
+        tensor = self._file.tensors[self._names[name]]
+        rows, columns = tensor.shape
+        return repacked(self._raw_parts(name), rows, columns, tensor.kind)
+
+    def parts(self, name: str) -> Iterator[Tensor]:
+        tensor = self._file.tensors[self._names[name]]
+        for raw in self._raw_parts(name):
+            # numbers times fp16 scales are exact in fp32 alone
+            values = self._file.values(raw, tensor.kind, tensor.kind.plain or torch.float32)
+            yield values.view(len(raw), -1)
+
+    def _raw_parts(self, name: str) -> Iterator[Tensor]:
+        """A matrix's bytes, uint8 [rows, bytes a row], as `parts` gives its values."""
         stored_name = self._names[name]
-        tensor = self._file.tensors[stored_name]
-        raw = self._file.raw(stored_name).view(tensor.shape[0], -1)
+        rows, columns = self._file.tensors[stored_name].shape
+        raw = self._file.raw(stored_name).view(rows, -1)
         if heads := self._interleaved_heads(name):
-            raw = half_split(raw, heads)
-        return repacked(raw, tensor.kind)
+            raw = copied(half_split(raw, heads), raw)
+        for part in in_parts(raw, columns):
+            yield part
+            give_back(part)
 
     def _interleaved_heads(self, name: str) -> int | None:
         if not name.endswith(("q_proj.weight", "k_proj.weight")):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from puna.errors import CheckpointError
 from puna.llama.shapes import Shape
+from puna.llama.weights.checkpoint import copied
 from puna.llama.weights.fields import one_line, show
 from puna.llama.weights.ggml_quants import TYPES, UNREAD, GGMLType, dequantize
 
@@ -76,7 +77,8 @@ class GGUFFile:
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor's values in `dtype`; a view of the file where it holds just them."""
-        return self._values(self.tensors[name], self.raw(name), dtype)
+        tensor, raw = self.tensors[name], self.raw(name)
+        return copied(self.values(raw, tensor.kind, dtype).view(tensor.shape), raw)
 
     def raw(self, name: str) -> Tensor:
         """A tensor's bytes, uint8 [size], as they lie in the file."""
@@ -92,15 +94,17 @@ class GGUFFile:
                 raw = torch.frombuffer(bytearray(file.read(tensor.size)), dtype=torch.uint8)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path} cannot be read: {one_line(error)}") from None
-        return self._values(tensor, raw, dtype)
+        return self.values(raw, tensor.kind, dtype).view(tensor.shape)
 
     @staticmethod
-    def _values(tensor: StoredTensor, raw: Tensor, dtype: torch.dtype) -> Tensor:
+    def values(raw: Tensor, kind: GGMLType, dtype: torch.dtype) -> Tensor:
+        """What bytes of whole blocks stand for, [n]."""
+        raw = raw.flatten()
         if raw.storage_offset() % 4:
             raw = raw.clone()  # a file of unusual alignment
-        if tensor.kind.plain is None:
-            return dequantize(raw, tensor.kind, dtype).view(tensor.shape)
-        return raw.view(tensor.kind.plain).view(tensor.shape).to(dtype)
+        if kind.plain is None:
+            return dequantize(raw, kind, dtype)
+        return raw.view(kind.plain).to(dtype)
 
     def _read_header(self, cursor: _Cursor) -> None:
         cursor.skip(4)

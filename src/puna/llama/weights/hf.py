@@ -19,7 +19,7 @@ from torch import Tensor
 from puna.errors import CheckpointError
 from puna.llama.shapes import Shape
 from puna.llama.tokenizer import Tokenizer
-from puna.llama.weights.checkpoint import Checkpoint
+from puna.llama.weights.checkpoint import Checkpoint, copied, equal
 from puna.llama.weights.fields import Fields, listed, read_json, show
 from puna.llama.weights.hf_config import read_config, read_generation
 from puna.llama.weights.safetensors_file import open_safetensors
@@ -63,7 +63,7 @@ class HFCheckpoint(Checkpoint):
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         file, stored_name = self._where[name]
         tensor: Tensor = file.get_tensor(stored_name)
-        return tensor.to(dtype).contiguous()
+        return copied(tensor.to(dtype).contiguous(), tensor)
 
     def _open_tokenizer(self) -> Tokenizer:
         return Tokenizer.from_directory(self._directory)
@@ -94,7 +94,7 @@ class HFCheckpoint(Checkpoint):
         if names[1] not in self._where:
             return  # `check` tells
         head, embedding = (self.read(name, self.stored_dtype) for name in names)
-        if not torch.equal(head, embedding):
+        if not equal(head, embedding):
             raise CheckpointError(
                 f"{self._directory}: config.json says tie_word_embeddings, but lm_head.weight "
                 "differs from the embedding: set it to false there if the head is meant"

@@ -21,7 +21,7 @@ from puna.errors import CheckpointError
 from puna.llama.config import VisionConfig
 from puna.llama.shapes import Shape, tensor_shapes
 from puna.llama.tokenizer import Tokenizer
-from puna.llama.weights.checkpoint import Checkpoint, half_split
+from puna.llama.weights.checkpoint import Checkpoint, copied, equal, half_split
 from puna.llama.weights.detect import describe
 from puna.llama.weights.fields import listed, one_line, show
 from puna.llama.weights.meta_params import read_params
@@ -107,7 +107,8 @@ class MetaCheckpoint(Checkpoint):
         return found | strange
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
-        return self._build(name).to(dtype).contiguous()
+        mapped = [shard[source] for source in self._sources[name] for shard in self._shards]
+        return copied(self._build(name).to(dtype).contiguous(), *mapped)
 
     def _open_tokenizer(self) -> Tokenizer:
         return Tokenizer.from_directory(self._directory)
@@ -188,9 +189,7 @@ class MetaCheckpoint(Checkpoint):
             head, embedding = shard.get("output.weight"), shard.get("tok_embeddings.weight")
             if head is None or embedding is None:
                 continue
-            if head.shape != embedding.shape or head.dtype != embedding.dtype:
-                return False
-            if head.data_ptr() != embedding.data_ptr() and not torch.equal(head, embedding):
+            if head.data_ptr() != embedding.data_ptr() and not equal(head, embedding):
                 return False
         return "text_model.output.weight" not in self._shards[0]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from puna.errors import CheckpointError
-from puna.kernels import Format, Packed, unpack
+from puna.kernels import Format, Packed, give_back, rows_at_once, unpack
 from puna.kernels.packed import BLOCK
 from puna.llama.packing import block_shape, tensor_bytes
 from puna.llama.prepared_header import TOKENIZER, decode, read_header, stored_name
@@ -26,9 +26,7 @@ from puna.llama.weights.check_config import check_config
 from puna.llama.weights.checkpoint import Checkpoint, GenerationDefaults
 from puna.llama.weights.safetensors_file import open_safetensors
 
-# Blocks unpacked at a time, where the weights are wanted unpacked.
 _HEADS = ("model.embed_tokens.weight", "lm_head.weight")
-_UNPACKED_AT_ONCE = 1 << 12
 
 
 class PreparedCheckpoint(Checkpoint):
@@ -86,21 +84,30 @@ class PreparedCheckpoint(Checkpoint):
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
         if name not in self._formats:
             return self._tensor(name).to(dtype)
-        weight = self.packed(name)
-        whole = torch.empty(weight.rows, weight.columns, dtype=dtype)
-        step = -(-_UNPACKED_AT_ONCE // weight.data.shape[1])
-        for first in range(0, len(weight.data), step):
-            data = weight.data[first : first + step]
-            part = whole[first * BLOCK : (first + step) * BLOCK]
-            part.copy_(unpack(Packed(data, weight.format, len(part), weight.columns)))
+        whole = torch.empty(self._shapes[name], dtype=dtype)
+        first = 0
+        for part in self.parts(name):
+            whole[first : first + len(part)] = part
+            first += len(part)
         return whole
+
+    def parts(self, name: str) -> Iterator[Tensor]:
+        weight = self.packed(name)
+        step = rows_at_once(weight.columns)
+        for first in range(0, weight.rows, step):
+            data = weight.data[first // BLOCK : (first + step) // BLOCK]
+            rows = min(step, weight.rows - first)
+            yield unpack(Packed(data, weight.format, rows, weight.columns))
+            give_back(data)
 
     def _open_tokenizer(self) -> Tokenizer:
         if not self._has_tokenizer:
             raise CheckpointError(f"{self.path} holds no tokenizer: run puna quantize again")
         try:
             data = self._tensor(TOKENIZER)
-            return Tokenizer.restore(ctypes.string_at(data.data_ptr(), data.numel()))
+            tokenizer = Tokenizer.restore(ctypes.string_at(data.data_ptr(), data.numel()))
+            give_back(data)
+            return tokenizer
         except CheckpointError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
 
