@@ -5,6 +5,7 @@ the same, computes with torch, and says so at start.
 """
 
 import platform
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -21,21 +22,20 @@ TARGETS = {
         "avx2": ["-mavx2", "-mfma", "-mf16c"],
         "avx512": AVX512,
         "avx512bf16": [*AVX512, "-mavx512bf16"],
+        "amx": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-int8", "-mamx-bf16"],
     },
     "aarch64": {"neon": ["-march=armv8.2-a+fp16+dotprod"]},
     "arm64": {"neon": []},
 }  # fmt: skip
 
 FOLDER = "src/puna/kernels/native"
-HEADERS = ["argmax", "attention", "formats", "layer", "linear", "pool", "tiles", "tiles_avx2",
-           "tiles_avx512", "tiles_plain", "vec"]  # fmt: skip
 
 setup(
     ext_modules=[
         Extension(
             f"puna.kernels.native._{name}",
             [f"{FOLDER}/kernels.cpp"],
-            depends=[f"{FOLDER}/{header}.h" for header in HEADERS],
+            depends=[str(header) for header in sorted(Path(FOLDER).glob("*.h"))],
             extra_compile_args=[*FLAGS, *flags],
             extra_link_args=["-pthread"],
             language="c++",

@@ -50,6 +50,7 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
 # Instruction set -> what /proc/cpuinfo calls what it needs. Best first.
 _AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni", "fma", "f16c"}
 _NEEDS = {
+    "amx": _AVX512 | {"avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"},
     "avx512bf16": _AVX512 | {"avx512_bf16"},
     "avx512": _AVX512,
     "avx2": {"avx2", "fma", "f16c"},
@@ -105,10 +106,11 @@ def library(name: str | None = None) -> ctypes.CDLL | None:
 
 def why_not() -> str | None:
     """Why `library()` is None, in words for a person."""
+    if library() is not None:
+        return None
     usable = instruction_sets()
     if usable:
-        opened = _open(usable[0])
-        return opened if isinstance(opened, str) else None
+        return str(_open(usable[-1]))
     if any(_file_of(name) for name in _NEEDS):
         return "this processor has none of " + ", ".join(name for name in _NEEDS if _file_of(name))
     return "they were not compiled: install a C++ compiler (g++), then Puna again"
@@ -124,8 +126,8 @@ def for_tensors(*tensors: Tensor) -> ctypes.CDLL | None:
 @functools.cache
 def _best() -> ctypes.CDLL | None:
     """Kept, because every call of a kernel asks for it."""
-    name = next(iter(instruction_sets()), None)
-    return library(name) if name else None
+    found = (library(name) for name in instruction_sets())
+    return next((kernels for kernels in found if kernels is not None), None)
 
 
 @functools.cache
@@ -136,6 +138,8 @@ def _open(name: str) -> ctypes.CDLL | str:
         return f"there are no kernels for {name}"
     try:
         loaded = ctypes.CDLL(str(file))
+        if not loaded.puna_usable():
+            return f"the system does not let programs use this processor's {name}"
         for function, types in _SIGNATURES.items():
             getattr(loaded, function).argtypes = types
             getattr(loaded, function).restype = None

@@ -1,6 +1,7 @@
 // Puna's native kernels behind a plain C interface. Everything is fp32 but packed weights (formats.h)
 // and the cache (attention.h). Pointers are to dense arrays; nothing is kept between calls but the
 // threads and their scratch.
+#include "amx.h"
 #include "argmax.h"
 #include "layer.h"
 
@@ -26,7 +27,16 @@ std::vector<Weight> weights(int count, const int* formats, const void* const* ws
 
 extern "C" {
 
-// To be called first, and again after a fork, which takes no threads along. A call that runs goes on
+// Whether the system lets this process use what the kernels are compiled for; to be asked before all else.
+EXPORT int puna_usable() {
+#if HAS_AMX
+    return amx::allowed();
+#else
+    return 1;
+#endif
+}
+
+// To be called before what follows, and again after a fork, which takes no threads along. A call that runs goes on
 // with the threads that it has; they sleep ever after.
 EXPORT void puna_threads(int threads) { pool = new Pool(threads); }
 
