@@ -19,6 +19,8 @@ from pathlib import Path
 
 FOLDER = Path(os.environ.get("PUNA_BENCH_PEERS", Path(__file__).parent / ".peers"))
 LLAMA_CPP = FOLDER / "llama.cpp" / "bin"
+# The library of llama.cpp's kernels without AMX, in whose place it stands: on one row AMX is slower.
+LLAMA_CPP_WITHOUT_AMX = FOLDER / "llama.cpp-without-amx" / "bin"
 PYTHON = FOLDER / "venv" / "bin" / "python"  # transformers, CTranslate2, ONNX Runtime
 PEAK = FOLDER / "peak"  # no engine, but as little committed
 OPENVINO = FOLDER / "openvino" / "bin" / "python"
@@ -29,7 +31,7 @@ TORCH = "torch==2.13.0"
 def install() -> None:
     """All of them; of one that fails it is said, and the others are gone on with."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for step in (_packages, _llama_cpp, _contender, _peak, _openvino):
+    for step in (_packages, _llama_cpp, _without_amx, _contender, _peak, _openvino):
         try:
             step()
         except (OSError, subprocess.CalledProcessError) as error:
@@ -111,12 +113,30 @@ def _llama_cpp() -> None:
     (archive,) = FOLDER.glob("llama_cpp_python-*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(FOLDER / "source", filter="data")
+    _build(LLAMA_CPP.parent, ["-DGGML_NATIVE=ON"], "llama-bench", "llama-server")
+
+
+def _without_amx() -> None:
+    if "amx_tile" not in Path("/proc/cpuinfo").read_text():
+        return
+    if (LLAMA_CPP_WITHOUT_AMX / "libggml-cpu.so").exists():
+        return
+    print("peers: llama.cpp's kernels once more, without AMX; about 3 minutes", flush=True)
+    has = ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C", "AVX512", "AVX512_VBMI", "AVX512_VNNI",
+           "AVX512_BF16")  # fmt: skip
+    options = ["-DGGML_NATIVE=OFF", *(f"-DGGML_{each}=ON" for each in has)]
+    _build(LLAMA_CPP_WITHOUT_AMX.parent, options, "ggml-cpu")
+
+
+def _build(folder: Path, options: list[str], *targets: str) -> None:
     (source,) = (FOLDER / "source").glob("*/vendor/llama.cpp")
     cmake, ninja = PYTHON.with_name("cmake"), PYTHON.with_name("ninja")
-    _run(cmake, "-S", source, "-B", LLAMA_CPP.parent, "-G", "Ninja",
-         f"-DCMAKE_MAKE_PROGRAM={ninja}", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
+    mended = _program("tile_config.h").resolve()
+    _run(cmake, "-S", source, "-B", folder, "-G", "Ninja",
+         f"-DCMAKE_MAKE_PROGRAM={ninja}", "-DCMAKE_BUILD_TYPE=Release",
+         f"-DCMAKE_CXX_FLAGS=-include {mended}", *options,
          "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF")  # fmt: skip
-    _run(ninja, "-C", LLAMA_CPP.parent, "llama-bench", "llama-server")
+    _run(ninja, "-C", folder, *targets)
 
 
 def _contender() -> None:

@@ -92,7 +92,7 @@ template <int s, int x, int y> static inline void multiply_bytes() {
         for (int n = 0; n < sum.bytes / 4; n++) {
             int32_t all;
             memcpy(&all, sum.data[m] + 4 * n, 4);
-            for (int k = 0; k < 4 * b.rows; k++) all += (int8_t)a.data[m][k] * b.data[k / 4][4 * n + k % 4];
+            for (int k = 0; k < 4 * b.rows; k++) all += (int8_t)a.data[m][k] * (int8_t)b.data[k / 4][4 * n + k % 4];
             memcpy(sum.data[m] + 4 * n, &all, 4);
         }
 }

@@ -51,13 +51,15 @@ template <int tile> static inline __attribute__((always_inline)) void zero() {
 template <int sum, int a, int b> static inline __attribute__((always_inline)) void multiply_bf16() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(a), "i"(b));
 }
-// sum += a b: int32 of int8 and uint8
+// sum += a b: int32 of int8
 template <int sum, int a, int b> static inline __attribute__((always_inline)) void multiply_bytes() {
-    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(a), "i"(b));
+    asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(a), "i"(b));
 }
 
 }  // namespace amx
 #define HAS_AMX 1
 #elif defined(AMX_EMULATED)
 #define HAS_AMX 1
+#else
+#define HAS_AMX 0
 #endif

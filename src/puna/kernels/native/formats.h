@@ -24,8 +24,8 @@ enum Format { BF16 = 0, Q8 = 1, Q4 = 2, Q6 = 3, Q4M = 4 };
 constexpr int ROWS = 32, COLS = 32;
 
 static inline long blocks(long n) { return (n + 31) / 32; }
-static inline long block_columns(int format) { return format == Q6 || format == Q4M ? 256 : 32; }
-static inline long block_bytes(int format) {
+constexpr long block_columns(int format) { return format == Q6 || format == Q4M ? 256 : 32; }
+constexpr long block_bytes(int format) {
     constexpr long bytes[] = {2048, 1088, 576, 6720, 4736};
     return bytes[format];
 }

@@ -38,7 +38,7 @@ struct Layer {
 template <class T>
 static void layer(
     Pool& pool, const Layer& w, long head_dim, float eps, const int64_t* spans, long n, const int64_t* slots,
-    const float* cos, const float* sin, const float* x, long rows, float* out) {
+    const float* cos, const float* sin, const float* x, long rows, long exact, float* out) {
     const Weight wq = w.matrices[0], wk = w.matrices[1], wv = w.matrices[2], wo = w.matrices[3];
     const Weight wgate = w.matrices[4], wup = w.matrices[5], wdown = w.matrices[6];
     const long width = wo.n, heads = wq.n / head_dim, kv_heads = wk.n / head_dim;
@@ -56,12 +56,12 @@ static void layer(
         sources[i] = {w.keys, w.values, (const int64_t*)spans[3], (long)(spans[1] + spans[2])};
     }
     float* const qkv[] = {q, k, v};
-    linear(pool, {wq, wk, wv}, width, x, rows, w.attention_norm, eps, nullptr, 0, qkv);
+    linear(pool, {wq, wk, wv}, width, x, rows, exact, w.attention_norm, eps, nullptr, 0, qkv);
     rotate(pool, q, cos, sin, rows, heads, head_dim, q);
     rotate(pool, k, cos, sin, rows, kv_heads, head_dim, k);
     store<T>(pool, w.keys, w.values, slots, k, v, rows, shape);
     attention<T>(pool, q, runs.data(), n, sources.data(), shape, attended);
-    linear(pool, {wo}, wq.n, attended, rows, nullptr, 0, x, 1, &h);
-    gated(pool, {wgate, wup}, width, h, rows, w.mlp_norm, eps, gate);
-    linear(pool, {wdown}, wgate.n, gate, rows, nullptr, 0, h, 1, &out);
+    linear(pool, {wo}, wq.n, attended, rows, exact, nullptr, 0, x, 1, &h);
+    gated(pool, {wgate, wup}, width, h, rows, exact, w.mlp_norm, eps, gate);
+    linear(pool, {wdown}, wgate.n, gate, rows, exact, nullptr, 0, h, 1, &out);
 }

@@ -3,7 +3,9 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "formats.h"
@@ -15,13 +17,17 @@ constexpr long ROWS_A_PASS = 512;      // activation rows that meet a panel whil
 constexpr long MOST_BYTES = 1 << 20;   // weights that a thread takes at once
 constexpr float SMALLEST = 1e-35f;     // activations below it count as 0: 127 / them is infinite
 
-// Memory that a thread keeps between calls, one for each `use`.
+// Memory that a thread keeps between calls, one for each `use`, from the beginning of a cache line on.
 template <class T, int use = 0> static T* scratch(long count) {
-    thread_local std::unique_ptr<T[]> memory;
+    struct Free {
+        void operator()(T* memory) const { operator delete[](memory, std::align_val_t(64)); }
+    };
+    thread_local std::unique_ptr<T[], Free> memory;
     thread_local long there = 0;
     if (there < count) {
         memory.reset();  // first, so that old and new are never there together
-        memory.reset(new T[there = count]);
+        memory.reset((T*)operator new[](count * sizeof(T), std::align_val_t(64)));
+        there = count;
     }
     return memory.get();
 }
@@ -59,34 +65,46 @@ template <class Call> static void by_format(int format, const Call& call) {
     }
 }
 
-// Activation rows [rows, k] as panels want them, panel by panel: in one that is small, rows follow
-// each other. They are normed first if there is a `norm` [k].
+// Activation rows [rows, k] as weights want them. They are normed first if there is a `norm` [k].
+//
+// The first `exact` meet integers as integers, panel by panel: in one that is small, rows follow each
+// other. The others are bulk, and so are those that bf16 meets; only AMX knows the difference, elsewhere
+// all are exact.
 class Prepared {
 public:
-    using Float = tiles::BF16Panel::Input;  // what bf16 weights meet
-    const long rows, k, panels = (k + PANEL - 1) / PANEL;
+    using Float = tiles::BF16Panel::Input;  // what bf16 weights meet without AMX
+    const long rows, exact, k, panels = (k + PANEL - 1) / PANEL;
+    const long apart = HAS_AMX ? (exact + 15) / 16 * 16 : exact;  // rows of integers from one panel to the next
 
     Prepared(
-        Pool& pool, const float* x, long rows, long k, const float* norm, float eps,
+        Pool& pool, const float* x, long rows, long exact_rows, long k, const float* norm, float eps,
         const std::vector<Weight>& weights)
-        : rows(rows), k(k) {
+        : rows(rows), exact(HAS_AMX ? exact_rows : rows), k(k) {
         bool integers = false, wide = false, used[5] = {};
         for (const Weight& w : weights) {
             used[w.format] = true;
             if (w.format == BF16) continue;
-            integers = true;
+            integers = exact > 0;
             by_format(w.format, [&](auto* panel) { wide |= panel->WIDE; });
         }
         if (integers) {
-            q = scratch<int8_t>(rows * panels * PANEL);
-            scale = scratch<float, 1>(rows * panels * GROUPS);
-            if (wide) q16 = scratch<int16_t>(rows * panels * PANEL);
-            start[Q8] = used[Q8] ? scratch<int32_t, Q8>(rows * panels * STARTS) : nullptr;
-            start[Q6] = used[Q6] ? scratch<int32_t, Q6>(rows * panels * STARTS) : nullptr;
-            start[Q4] = used[Q4] ? scratch<int32_t, Q4>(rows * panels * STARTS) : nullptr;
-            start[Q4M] = used[Q4M] ? scratch<int32_t, Q4M>(rows * panels * STARTS) : nullptr;
+            q = scratch<int8_t>(apart * panels * PANEL);
+            scale = scratch<float, 1>(apart * panels * GROUPS);
+            if (wide) q16 = scratch<int16_t>(apart * panels * PANEL);
+            start[Q8] = used[Q8] ? scratch<int32_t, Q8>(apart * panels * STARTS) : nullptr;
+            start[Q6] = used[Q6] ? scratch<int32_t, Q6>(apart * panels * STARTS) : nullptr;
+            start[Q4] = used[Q4] ? scratch<int32_t, Q4>(apart * panels * STARTS) : nullptr;
+            start[Q4M] = used[Q4M] ? scratch<int32_t, Q4M>(apart * panels * STARTS) : nullptr;
         }
+#if HAS_AMX
+        first_in_tiles = used[BF16] ? 0 : exact;
+        tiles = (rows - first_in_tiles + TILE - 1) / TILE;
+        in_tiles = scratch<uint16_t, 2>(tiles * panels * GROUPS * TILE * 32);
+        const std::vector<float> nothing(k);
+        for (long r = rows - first_in_tiles; r < tiles * TILE; r++) into_tiles(nothing.data(), r);
+#else
         if (used[BF16]) floats = scratch<Float, 2>(rows * panels * PANEL);
+#endif
         each_row(pool, rows, [&](long r) {
             const float* v = x + r * k;
             if (norm) {
@@ -95,7 +113,10 @@ public:
                 for (long c = 0; c < k; c++) normed[c] = v[c] * by * norm[c];
                 v = normed;
             }
-            if (integers) quantize(v, r);
+            if (integers && r < exact) quantize(v, r);
+#if HAS_AMX
+            if (r >= first_in_tiles) into_tiles(v, r - first_in_tiles);
+#endif
             if (floats)
                 for (long c = 0; c < k; c += FLOAT_PANEL) {
                     Float* to = floats + c * rows + r * FLOAT_PANEL;
@@ -107,15 +128,20 @@ public:
     }
 
     Activations at(int format, long panel, long row) const {
-        const long place = panel * rows + row;
+        const long place = panel * apart + row;
         return {q + place * PANEL, q16 + place * PANEL, scale + place * GROUPS, start[format] + place * STARTS};
     }
     const Float* floats_at(long panel, long row) const { return floats + (panel * rows + row) * FLOAT_PANEL; }
+#if HAS_AMX
+    // The tile that holds a row, and where in it the row stands.
+    const uint16_t* tile_of(long panel, long row) const { return tile(panel, (row - first_in_tiles) / TILE); }
+    long place_in_tile(long row) const { return (row - first_in_tiles) % TILE; }
+#endif
 
 private:
     void quantize(const float* row, long r) {
         for (long g = 0; g < blocks(k); g++) {
-            const long place = g / GROUPS * rows + r, i = g % GROUPS;
+            const long place = g / GROUPS * apart + r, i = g % GROUPS;
             float part[32] = {};
             const float* v = row + g * 32;
             if (const long there = k - g * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
@@ -145,6 +171,21 @@ private:
         }
     }
 
+#if HAS_AMX
+    void into_tiles(const float* row, long r) {
+        for (long s = 0; s < blocks(k); s++) {
+            float part[32] = {};
+            const float* v = row + s * 32;
+            if (const long there = k - s * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
+            tiles::narrow(v, tile(s / GROUPS, r / TILE) + s % GROUPS * TILE * 32 + r % TILE * 32);
+        }
+    }
+    uint16_t* tile(long panel, long t) const { return in_tiles + (panel * tiles + t) * GROUPS * TILE * 32; }
+
+    static constexpr int TILE = tiles::TILE;
+    uint16_t* in_tiles = nullptr;  // [panels][tiles][GROUPS][TILE][32]
+    long first_in_tiles = 0, tiles = 0;
+#endif
     int8_t* q = nullptr;
     int16_t* q16 = nullptr;
     float* scale = nullptr;
@@ -164,6 +205,7 @@ private:
         default: { constexpr int M = 8; CALL; }         \
     }
 
+constexpr long BULK_BLOCKS = 16;  // that all bulk rows meet while they are wide
 constexpr long FEW_ROWS = 18;  // up to here a panel pays off less than it costs
 
 // Adds to sums [count][32] the products of a panel's columns with activation rows at(0), at(1) ...
@@ -185,72 +227,179 @@ static void times_rows(const uint8_t* data, int columns, const At& at, long coun
     else panel_times_rows<Panel>(data, columns, at, count, sums);
 }
 
-// sums [count][32] = block row b of w times activation rows first..first+count-1.
-static void block_times_rows(
-    const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
-    memset(sums, 0, count * ROWS * 4);
+// Calls work(panel type, data, groups, panel) for each panel of block row b of integers.
+template <class Work> static void each_panel(const Weight& w, long b, const Prepared& a, const Work& work) {
     const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
-    if (w.format == BF16) {
-        for (long p = 0; p * FLOAT_PANEL < a.k; p++) {
-            const int columns = (int)std::min((long)FLOAT_PANEL, blocks(a.k) * COLS - p * FLOAT_PANEL);
-            const auto at = [&](long r) { return a.floats_at(p, first + r); };
-            times_rows<tiles::BF16Panel>(data + p * FLOAT_PANEL * 64, columns, at, count, sums);
-        }
-        return;
-    }
     by_format(w.format, [&](auto* type) {
-        using Panel = typename std::remove_pointer<decltype(type)>::type;
         const long bytes = PANEL / block_columns(w.format) * block_bytes(w.format);
-        for (long p = 0; p < a.panels; p++) {
-            const int groups = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
-            const auto at = [&](long r) { return a.at(w.format, p, first + r); };
-            times_rows<Panel>(data + p * bytes, groups, at, count, sums);
-        }
+        for (long p = 0; p < a.panels; p++)
+            work(type, data + p * bytes, (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS), p);
     });
 }
 
-// Calls work(block row) for each of `count`. Threads take long runs first, because memory is read
-// faster so, and short ones in the end, so that they finish together.
-template <class Work> static void each_block(Pool& pool, long count, long bytes, const Work& work) {
+#if HAS_AMX
+constexpr long MANY_ROWS = 9;    // exact ones, for which tiles are faster
+
+// The products of block row b of integers with exact rows, added to sums [a multiple of 16][32].
+static void block_times_many(
+    const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
+    const tiles::ExactTiles shapes(w.format == Q6 ? 16 : 32);
+    each_panel(w, b, a, [&](auto* type, const uint8_t* data, int groups, long p) {
+        constexpr int format = std::remove_pointer<decltype(type)>::type::FORMAT;
+        alignas(64) int8_t bytes[GROUPS * 1024];
+        tiles::signed_bytes<format>(data, groups, bytes);
+        for (long r = 0; r < count; r += 16)
+            tiles::times_exact<format>(data, bytes, groups, a.at(format, p, first + r), sums + r * ROWS);
+    });
+}
+
+// sums[i] [tiles of `count` rows][32] = block row `blocks[i]` times activation rows from the tile of row
+// `first` on.
+static void blocks_times_tiles(
+    const std::pair<Weight, long>* of, int width, const Prepared& a, long first, long count, float* const* sums) {
+    const tiles::BulkTiles shapes;
+    uint16_t* const wide = scratch<uint16_t, 12>(width * GROUPS * tiles::STEP);
+    const long number = (count + tiles::TILE - 1) / tiles::TILE;
+    for (long p = 0; p < a.panels; p++) {
+        const int steps = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
+        tiles::WideBlock block[BULK_BLOCKS];
+        for (int i = 0; i < width; i++) {
+            const auto& [w, b] = of[i];
+            const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
+            if (w.format == BF16) {  // lies as tiles do
+                block[i] = {data + p * GROUPS * 2048, 128, 64, 2048};
+                continue;
+            }
+            uint16_t* const to = wide + i * GROUPS * tiles::STEP;
+            by_format(w.format, [&](auto* type) {
+                constexpr int format = std::remove_pointer<decltype(type)>::type::FORMAT;
+                tiles::widen<format>(data + p * (PANEL / block_columns(format) * block_bytes(format)), steps, to);
+            });
+            block[i] = {(const uint8_t*)to, 64, tiles::STEP, 2 * tiles::STEP};
+        }
+        constexpr long TILES = GROUPS * tiles::TILE * 32;  // bf16 of a tile of rows in a panel
+        for (long t = 0; t < number; t += 2)
+            for (int i = 0; i < width; i++) {
+                const uint16_t* const x = a.tile_of(p, first) + t * TILES;
+                float* const to = sums[i] + t * tiles::TILE * ROWS;
+                if (t + 1 < number) tiles::times_bulk<2>(block[i], x, TILES, steps, to, p == 0);
+                else tiles::times_bulk<1>(block[i], x, 0, steps, to, p == 0);
+            }
+    }
+}
+#endif
+
+// sums [count][32] = block row b of w times exact activation rows first..first+count-1.
+static void block_times_rows(
+    const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
+    if (w.format == BF16) {
+#if HAS_AMX
+        const std::pair<Weight, long> one(w, b);
+        blocks_times_tiles(&one, 1, a, first, count, &sums);
+#else
+        memset(sums, 0, count * ROWS * 4);
+        for (long p = 0; p * FLOAT_PANEL < a.k; p++) {
+            const int columns = (int)std::min((long)FLOAT_PANEL, blocks(a.k) * COLS - p * FLOAT_PANEL);
+            const auto at = [&](long r) { return a.floats_at(p, first + r); };
+            const uint8_t* data = w.data + b * row_bytes(w.format, a.k) + p * FLOAT_PANEL * 64;
+            times_rows<tiles::BF16Panel>(data, columns, at, count, sums);
+        }
+#endif
+        return;
+    }
+    memset(sums, 0, count * ROWS * 4);
+#if HAS_AMX
+    if (count >= MANY_ROWS) return block_times_many(w, b, a, first, count, sums);
+#endif
+    each_panel(w, b, a, [&](auto* type, const uint8_t* data, int groups, long p) {
+        using Panel = typename std::remove_pointer<decltype(type)>::type;
+        const auto at = [&](long r) { return a.at(w.format, p, first + r); };
+        times_rows<Panel>(data, groups, at, count, sums);
+    });
+}
+
+// Calls work(first, end) for runs of `count` blocks, each a multiple of `least` but the last. Threads take
+// long runs first, because memory is read faster so, and short ones in the end, so that they finish
+// together.
+template <class Work>
+static void each_run(Pool& pool, long count, long bytes, long least, const Work& work) {
     std::vector<long> starts;
     for (long b = 0; b < count;) {
         starts.push_back(b);
-        const long share = (count - b) / (4 * pool.threads());
-        b += std::max(1L, std::min(share, MOST_BYTES / bytes));
+        const long share = std::min((count - b) / (4 * pool.threads()), MOST_BYTES / bytes);
+        b += std::max(1L, share / least) * least;
     }
     starts.push_back(count);
-    pool.run((long)starts.size() - 1, [&](long run) {
-        for (long b = starts[run]; b < starts[run + 1]; b++) work(b);
+    pool.run((long)starts.size() - 1, [&](long run) { work(starts[run], std::min(count, starts[run + 1])); });
+}
+
+// Calls take(n, row, sums, apart) for each n in 0..count-1 and each activation row: its products with 32
+// rows of each of W weights, block(n, i), are at sums + i * apart. `bytes`: of all W, at most.
+template <int W, class Block, class Take>
+static void each_product(
+    Pool& pool, const Prepared& a, long count, long bytes, const Block& block, const Take& take) {
+    const auto up = [](long rows) { return (rows + 15) / 16 * 16; };
+    const bool bulk = a.exact < a.rows;
+    const long together = bulk ? BULK_BLOCKS / W : 1;
+    each_run(pool, count, bytes, together, [&](long from, long end) {
+        for (long n = from; n < end; n++)
+            for (long first = 0; first < a.exact; first += ROWS_A_PASS) {
+                const long some = std::min(ROWS_A_PASS, a.exact - first), apart = up(some) * ROWS;
+                float* const sums = scratch<float, 4>(W * apart);
+                for (int i = 0; i < W; i++) {
+                    const auto [w, b] = block(n, i);
+                    block_times_rows(w, b, a, first, some, sums + i * apart);
+                }
+                for (long r = 0; r < some; r++) take(n, first + r, sums + r * ROWS, apart);
+            }
+#if HAS_AMX
+        for (long n = from; bulk && n < end; n += together)
+            for (long first = a.exact, some; first < a.rows; first += some) {
+                const long before = a.place_in_tile(first), width = std::min(together, end - n);
+                some = std::min(ROWS_A_PASS - before, a.rows - first);
+                const long apart = up(before + some) * ROWS;
+                float* const memory = scratch<float, 4>(W * width * apart);
+                std::pair<Weight, long> of[BULK_BLOCKS];
+                float* sums[BULK_BLOCKS];
+                for (long i = 0; i < W * width; i++) {
+                    of[i] = block(n + i / W, i % W);
+                    sums[i] = memory + i * apart;
+                }
+                blocks_times_tiles(of, (int)(W * width), a, first, before + some, sums);
+                for (long i = 0; i < width; i++)
+                    for (long r = 0; r < some; r++)
+                        take(n + i, first + r, sums[i * W] + (before + r) * ROWS, apart);
+            }
+#endif
     });
 }
 
 // outs[i] = normed x @ weights[i].T; or residual + by * that, where there is one, all of one shape.
 static void linear(
-    Pool& pool, const std::vector<Weight>& weights, long k, const float* x, long rows, const float* norm,
-    float eps, const float* residual, float by, float* const* outs) {
-    const Prepared a(pool, x, rows, k, norm, eps, weights);
+    Pool& pool, const std::vector<Weight>& weights, long k, const float* x, long rows, long exact,
+    const float* norm, float eps, const float* residual, float by, float* const* outs) {
+    const Prepared a(pool, x, rows, exact, k, norm, eps, weights);
     long all = 0, most = 0;
     for (const Weight& w : weights) {
         all += blocks(w.n);
         most = std::max(most, row_bytes(w.format, k));
     }
-    each_block(pool, all, most, [&](long b) {
+    const auto weight_of = [&](long& b) {
         int i = 0;
         for (; b >= blocks(weights[i].n); i++) b -= blocks(weights[i].n);
-        const long n = weights[i].n, width = std::min((long)ROWS, n - b * ROWS);
-        for (long first = 0; first < rows; first += ROWS_A_PASS) {
-            const long some = std::min(ROWS_A_PASS, rows - first);
-            float* sums = scratch<float, 4>(some * ROWS);
-            block_times_rows(weights[i], b, a, first, some, sums);
-            for (long r = 0; r < some; r++) {
-                const long at = (first + r) * n + b * ROWS;
-                if (residual)
-                    for (long c = 0; c < width; c++)
-                        outs[i][at + c] = residual[at + c] + by * sums[r * ROWS + c];
-                else
-                    memcpy(outs[i] + at, sums + r * ROWS, width * 4);
-            }
-        }
+        return i;
+    };
+    const auto block = [&](long b, int) {
+        const Weight& w = weights[weight_of(b)];
+        return std::pair<Weight, long>(w, b);
+    };
+    each_product<1>(pool, a, all, most, block, [&](long b, long row, const float* sums, long) {
+        const int i = weight_of(b);
+        const long n = weights[i].n, width = std::min((long)ROWS, n - b * ROWS), at = row * n + b * ROWS;
+        if (residual)
+            for (long c = 0; c < width; c++) outs[i][at + c] = residual[at + c] + by * sums[c];
+        else
+            memcpy(outs[i] + at, sums, width * 4);
     });
 }
 
@@ -258,23 +407,15 @@ static inline Vec silu(const Vec& x) { return x / (splat(1) + exponential(splat(
 
 // out = silu(normed x @ gate.T) * (normed x @ up.T)
 static void gated(
-    Pool& pool, const std::vector<Weight>& gate_and_up, long k, const float* x, long rows,
+    Pool& pool, const std::vector<Weight>& gate_and_up, long k, const float* x, long rows, long exact,
     const float* norm, float eps, float* out) {
-    const Prepared a(pool, x, rows, k, norm, eps, gate_and_up);
+    const Prepared a(pool, x, rows, exact, k, norm, eps, gate_and_up);
     const long n = gate_and_up[0].n;
     const long bytes = row_bytes(gate_and_up[0].format, k) + row_bytes(gate_and_up[1].format, k);
-    each_block(pool, blocks(n), bytes, [&](long b) {
-        const long width = std::min((long)ROWS, n - b * ROWS);
-        for (long first = 0; first < rows; first += ROWS_A_PASS) {
-            const long some = std::min(ROWS_A_PASS, rows - first);
-            float *gate = scratch<float, 4>(some * ROWS), *up = scratch<float, 5>(some * ROWS);
-            block_times_rows(gate_and_up[0], b, a, first, some, gate);
-            block_times_rows(gate_and_up[1], b, a, first, some, up);
-            for (long r = 0; r < some; r++) {
-                for (long c = r * ROWS; c < (r + 1) * ROWS; c += 16)
-                    save(gate + c, silu(load(gate + c)) * load(up + c));
-                memcpy(out + (first + r) * n + b * ROWS, gate + r * ROWS, width * 4);
-            }
-        }
+    const auto block = [&](long b, int i) { return std::pair<Weight, long>(gate_and_up[i], b); };
+    each_product<2>(pool, a, blocks(n), bytes, block, [&](long b, long row, const float* sums, long apart) {
+        float both[ROWS];
+        for (long c = 0; c < ROWS; c += 16) save(both + c, silu(load(sums + c)) * load(sums + apart + c));
+        memcpy(out + row * n + b * ROWS, both, std::min((long)ROWS, n - b * ROWS) * 4);
     });
 }

@@ -4,6 +4,7 @@
 // format, with `open(block, groups)`, which makes a panel ready, and `multiply<M>(groups, at, sums)`,
 // which adds its products with M activation rows to sums [M][32]. Its `Block` does the same for few rows.
 #pragma once
+#include "amx.h"
 #include "formats.h"
 
 constexpr int PANEL = 256, GROUPS = PANEL / COLS;  // columns of a panel of integers, and groups of 32
@@ -18,7 +19,9 @@ struct Activations {
     const int32_t* start; // what the format's `start` makes of each 32 columns
 };
 
-#if defined(__AVX512VNNI__)
+#if HAS_AMX
+#include "tiles_amx.h"
+#elif defined(__AVX512VNNI__)
 #include "tiles_avx512.h"
 #elif defined(__AVX2__)
 #include "tiles_avx2.h"

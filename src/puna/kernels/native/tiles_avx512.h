@@ -25,12 +25,18 @@ static inline __m512i four(const int8_t* q) {
 static inline __m512 halves_at(const uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
 }
+// Asks for what will be read AHEAD bytes from here on. In assembly: calls that only prefetch are dropped.
+constexpr long AHEAD = 6144;
+template <int bytes> static inline void ask(const uint8_t* at) {
+#pragma GCC unroll 32
+    for (int line = 0; line < bytes; line += 64) asm volatile("prefetcht1 %0" ::"m"(at[AHEAD + line]));
+}
 static inline __m128i sixteen_at(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 
 template <int format> struct Integers {
     typedef Integers Block;
     static constexpr bool WIDE = false;
-    static constexpr int TOGETHER = 6;
+    static constexpr int FORMAT = format, TOGETHER = 8;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
     const uint8_t* block;
 
@@ -58,34 +64,57 @@ template <int format> struct Integers {
         return _mm512_or_si512(nibble, _mm512_and_si512(above, top));
     }
 
+    // Where group g lies.
+    static const uint8_t* group(const uint8_t* block, int g) {
+        const long wide = format == Q6 ? 64 + g * 832 : 128 + g * 576;  // of the formats of 256 columns
+        return block + (format == Q8 ? g * 1088 : format == Q4 ? g * 576 : wide);
+    }
+    static const uint8_t* scales(const uint8_t* block, int g) {
+        return block_columns(format) == COLS ? group(block, g) : block;
+    }
+
+    // Few rows meet both halves of the weights as memory gives them; more, one after the other, so that
+    // what is added up fits the registers.
     template <int M> void multiply(int groups, const Activations& a, float* sums) const {
-        __m512 sum[M][2];
+        if constexpr (M < 4) {
+            halves<M, 2>(0, groups, a, sums);
+        } else {
+            halves<M, 1>(0, groups, a, sums);
+            halves<M, 1>(1, groups, a, sums);
+        }
+    }
+
+private:
+    template <int M, int W> void halves(int half, int groups, const Activations& a, float* sums) const {
+        sums += half * 16;
+        __m512 sum[M][W];
         for (int m = 0; m < M; m++)
-            for (int i = 0; i < 2; i++) sum[m][i] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
+            for (int i = 0; i < W; i++) sum[m][i] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
         for (int g = 0; g < groups; g++) {
-            const long wide = format == Q6 ? 64 + g * 832 : 128 + g * 576;  // of the formats of 256
-            const uint8_t* at = block + (format == Q8 ? g * 1088 : format == Q4 ? g * 576 : wide);
-            const uint8_t* scales = block_columns(format) == COLS ? at : block;
-            __m512i dot[M][2];
+            const uint8_t* at = group(block, g);
+            if (half == 0) ask<COLS * block_bytes(format) / block_columns(format)>(at);
+            __m512i dot[M][W];
 #pragma GCC unroll 2
             for (int h = 0; h < HALVES; h++) {
-                __m512i acc[M][2];
+                __m512i acc[M][W];
                 for (int m = 0; m < M; m++)
-                    for (int i = 0; i < 2; i++)
+                    for (int i = 0; i < W; i++)
                         acc[m][i] = format == Q4M ? _mm512_setzero_si512()
                                                   : _mm512_set1_epi32(a.start[m * STARTS + g * 2 + h]);
 #pragma GCC unroll 8
                 for (int c = 0; c < 8 / HALVES; c++) {
                     const int t = h * 4 + c;
-                    const __m512i w[2] = {values(at, t, 0), values(at, t, 1)};
+                    __m512i w[W];
+                    for (int i = 0; i < W; i++) w[i] = values(at, t, half + i);
                     for (int m = 0; m < M; m++) {
                         const __m512i v = four(a.q + m * PANEL + g * 32 + t * 4);
-                        for (int i = 0; i < 2; i++) acc[m][i] = _mm512_dpbusd_epi32(acc[m][i], w[i], v);
+                        for (int i = 0; i < W; i++) acc[m][i] = _mm512_dpbusd_epi32(acc[m][i], w[i], v);
                     }
                 }
-                for (int i = 0; i < 2; i++) {
-                    const __m512i own = format == Q6 ? _mm512_cvtepi8_epi32(sixteen_at(at + h * 32 + i * 16))
-                                                     : _mm512_cvtepu8_epi32(sixteen_at(at + i * 16));
+                for (int i = 0; i < W; i++) {
+                    const __m512i own = format == Q6
+                        ? _mm512_cvtepi8_epi32(sixteen_at(at + h * 32 + (half + i) * 16))
+                        : _mm512_cvtepu8_epi32(sixteen_at(at + (half + i) * 16));
                     for (int m = 0; m < M; m++) {
                         const __m512i now = format == Q6 || format == Q4M
                             ? _mm512_mullo_epi32(acc[m][i], own) : acc[m][i];
@@ -93,13 +122,9 @@ template <int format> struct Integers {
                     }
                 }
             }
-            for (int i = 0; i < 2; i++) {
-                const __m512 ws = halves_at(scales + i * 32);
-                const __m512 least = format == Q4M
-                    ? _mm512_mul_ps(
-                        halves_at(block + 64 + i * 32),
-                        _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sixteen_at(at + 32 + i * 16))))
-                    : _mm512_setzero_ps();
+            for (int i = 0; i < W; i++) {
+                const __m512 ws = halves_at(scales(block, g) + (half + i) * 32);
+                const __m512 least = format == Q4M ? minimum(block, at, half + i) : _mm512_setzero_ps();
                 for (int m = 0; m < M; m++) {
                     const float as = a.scale[m * GROUPS + g];
                     const __m512 by = _mm512_mul_ps(ws, _mm512_set1_ps(as));
@@ -112,7 +137,15 @@ template <int format> struct Integers {
             }
         }
         for (int m = 0; m < M; m++)
-            for (int i = 0; i < 2; i++) _mm512_storeu_ps(sums + m * ROWS + i * 16, sum[m][i]);
+            for (int i = 0; i < W; i++) _mm512_storeu_ps(sums + m * ROWS + i * 16, sum[m][i]);
+    }
+
+public:
+    // What a minimal format takes off for each unit of the activations.
+    static __m512 minimum(const uint8_t* block, const uint8_t* at, int half) {
+        return _mm512_mul_ps(
+            halves_at(block + 64 + half * 32),
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sixteen_at(at + 32 + half * 16))));
     }
 };
 using Q8Panel = Integers<Q8>;
