@@ -42,17 +42,19 @@ EXPORT void puna_threads(int threads) { pool = new Pool(threads); }
 
 // outs[i] [rows, ns[i]] = y @ ws[i] [ns[i], k].T for each of `count` weights, where y is x [rows, k], or
 // with `norm` [k] x / sqrt(mean(x^2) + eps) * norm. With `residual`, of one shape with each out, it is
-// residual + by * that.
+// residual + by * that. The first `exact` rows are multiplied as few rows are.
 EXPORT void puna_linear(
     int count, const int* formats, const void* const* ws, const long* ns, long k, const float* x, long rows,
-    const float* norm, float eps, const float* residual, float by, float* const* outs) {
+    long exact, const float* norm, float eps, const float* residual, float by, float* const* outs) {
+    (void)exact;
     linear(*pool, weights(count, formats, ws, ns), k, x, rows, norm, eps, residual, by, outs);
 }
 
 // out [rows, n] = silu(y @ ws[0].T) * (y @ ws[1].T) with y as above and both ws [n, k].
 EXPORT void puna_gated(
-    const int* formats, const void* const* ws, long n, long k, const float* x, long rows, const float* norm,
-    float eps, float* out) {
+    const int* formats, const void* const* ws, long n, long k, const float* x, long rows, long exact,
+    const float* norm, float eps, float* out) {
+    (void)exact;
     const long ns[2] = {n, n};
     gated(*pool, weights(2, formats, ws, ns), k, x, rows, norm, eps, out);
 }
@@ -138,11 +140,11 @@ EXPORT void puna_attention(
 // `count` decoder layers, one after another; see layer.h.
 EXPORT void puna_layers(
     const Layer* layers, long count, int type, long head_dim, float eps, const int64_t* spans, long n,
-    const int64_t* slots, const float* cos, const float* sin, const float* x, long rows, float* out) {
+    const int64_t* slots, const float* cos, const float* sin, const float* x, long rows, long exact, float* out) {
     auto run = [&](auto cache) {
         for (long i = 0; i < count; i++)
             layer<decltype(cache)>(
-                *pool, layers[i], head_dim, eps, spans, n, slots, cos, sin, i ? out : x, rows, out);
+                *pool, layers[i], head_dim, eps, spans, n, slots, cos, sin, i ? out : x, rows, exact, out);
     };
     if (type == CACHE_INT8) run(int8_t());
     else if (type == CACHE_BF16) run(uint16_t());

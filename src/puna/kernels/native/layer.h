@@ -34,11 +34,12 @@ struct Layer {
 };
 
 // out [rows, width] = the layer of x; `spans` [n, 4]: start, length, context, address of page numbers.
-// `out` may be x.
+// The first `exact` rows are multiplied as few rows are. `out` may be x.
 template <class T>
 static void layer(
     Pool& pool, const Layer& w, long head_dim, float eps, const int64_t* spans, long n, const int64_t* slots,
-    const float* cos, const float* sin, const float* x, long rows, float* out) {
+    const float* cos, const float* sin, const float* x, long rows, long exact, float* out) {
+    (void)exact;
     const Weight wq = w.matrices[0], wk = w.matrices[1], wv = w.matrices[2], wo = w.matrices[3];
     const Weight wgate = w.matrices[4], wup = w.matrices[5], wdown = w.matrices[6];
     const long width = wo.n, heads = wq.n / head_dim, kv_heads = wk.n / head_dim;
