@@ -84,6 +84,7 @@ def batch_of(sequences: int, length: int, context: int) -> Batch:
         torch.arange(context, context + length).repeat(sequences),
         spans,
         torch.arange(length - 1, rows, length),
+        exact=rows if context else 0,
     )
 
 

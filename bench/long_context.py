@@ -68,6 +68,7 @@ def decode(context: int, dtype: torch.dtype, weights: str, rows: int, rounds: in
         torch.arange(first, context),
         spans,
         torch.tensor([rows - 1]),
+        exact=rows,
     )
     q = torch.randn(rows, config.num_attention_heads, config.head_dim)
 

@@ -123,8 +123,8 @@ def decoders(peer: bool) -> tuple[Work, Work, Work]:
     def batch(start: int, count: int) -> Batch:
         view = ImageView((crossing.cross_attn.source(features),), 1, 10**9) if not start else kept
         span = Span(0, count, start, torch.arange(4), (view,))
-        rows = torch.tensor([count - 1])
-        return Batch(ids[:count], torch.arange(start, start + count), (span,), rows)
+        rows, exact = torch.tensor([count - 1]), count if start else 0
+        return Batch(ids[:count], torch.arange(start, start + count), (span,), rows, exact)
 
     kept = ImageView((crossing.cross_attn.source(features),), 1, 10**9)
     project: Work = {PUNA: lambda: model.multi_modal_projector(tile)}

@@ -106,9 +106,10 @@ def step(
     model: Llama,
     cache: KVCache,
     parts: Sequence[tuple[Sequence[int], int, Tensor, tuple[ImageView, ...]]],
+    exact: int = 0,
 ) -> list[Tensor]:
     """One forward pass over (token ids, context, pages, images) of several sequences; gives the
-    logits of every row, a tensor a sequence."""
+    logits of every row, a tensor a sequence. The first `exact` rows are."""
     spans: list[Span] = []
     start = 0
     for ids, context, pages, images in parts:
@@ -119,6 +120,7 @@ def step(
         torch.cat([torch.arange(s.context, s.context + s.length) for s in spans]),
         tuple(spans),
         torch.arange(start),
+        exact,
     )
     with torch.inference_mode():
         logits = model(batch, cache)

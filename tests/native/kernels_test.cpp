@@ -107,7 +107,7 @@ Weight random_weight(int format, long n, long k) {
 
 // One weight through the kernel of many.
 void one_linear(int format, const void* w, long n, long k, const float* x, long rows, float* out) {
-    puna_linear(1, &format, &w, &n, k, x, rows, nullptr, 0, nullptr, 1, &out);
+    puna_linear(1, &format, &w, &n, k, x, rows, rows, nullptr, 0, nullptr, 1, &out);
 }
 
 std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) {
@@ -187,21 +187,21 @@ void test_together() {
         outs.push_back(got[i].data());
         one_linear(formats[i], data[i], ns[i], k, normed.data(), rows, expected[i].data());
     }
-    puna_linear(5, formats, data.data(), ns, k, x.data(), rows, norm.data(), 1e-5f, nullptr, 1, outs.data());
+    puna_linear(5, formats, data.data(), ns, k, x.data(), rows, rows, norm.data(), 1e-5f, nullptr, 1, outs.data());
     for (int i = 0; i < 5; i++)
         for (size_t j = 0; j < got[i].size(); j++) near("together", got[i][j], expected[i][j], 1e-5);
 
     const int pair[] = {Q4, Q6};
     const void* both[] = {data[0], data[2]};
     std::vector<float> gated(rows * n, NAN), one_by_one(rows * n);
-    puna_gated(pair, both, n, k, x.data(), rows, norm.data(), 1e-5f, gated.data());
+    puna_gated(pair, both, n, k, x.data(), rows, rows, norm.data(), 1e-5f, gated.data());
     puna_swiglu(expected[0].data(), expected[2].data(), rows, n, one_by_one.data());
     for (long i = 0; i < rows * n; i++) near("gated", gated[i], one_by_one[i], 1e-5);
 
     const std::vector<float> residual = normal(rows * n);
     std::vector<float> sum(rows * n, NAN);
     float* to = sum.data();
-    puna_linear(1, pair, both, &n, k, normed.data(), rows, nullptr, 0, residual.data(), 0.5f, &to);
+    puna_linear(1, pair, both, &n, k, normed.data(), rows, rows, nullptr, 0, residual.data(), 0.5f, &to);
     for (long i = 0; i < rows * n; i++) near("residual", sum[i], residual[i] + 0.5 * expected[0][i], 1e-5);
 }
 
@@ -392,7 +392,7 @@ template <class T> void test_layers(int type) {
     std::vector<float> got(rows * width, NAN), expected(x);
     puna_layers(
         layers.data(), count, type, d, 1e-5f, span, 1, slots.data(), cos.data(), sin.data(), x.data(), rows,
-        got.data());
+        rows, got.data());
 
     std::vector<float> q(rows * ns[0]), k(rows * ns[1]), v(k), attended(q), h(rows * width), gated(rows * wide);
     float* const qkv[3] = {q.data(), k.data(), v.data()};
@@ -407,7 +407,8 @@ template <class T> void test_layers(int type) {
             data[i] = layers[l].matrices[i].data;
         }
         puna_linear(
-            3, formats, data, ns, width, expected.data(), rows, layers[l].attention_norm, 1e-5f, nullptr, 1, qkv);
+            3, formats, data, ns, width, expected.data(), rows, rows, layers[l].attention_norm, 1e-5f, nullptr, 1,
+            qkv);
         puna_rotate(q.data(), cos.data(), sin.data(), rows, heads, d, q.data());
         puna_rotate(k.data(), cos.data(), sin.data(), rows, kv_heads, d, k.data());
         puna_store(
@@ -418,9 +419,10 @@ template <class T> void test_layers(int type) {
             context + length};
         puna_attention(q.data(), type, run, 1, source, 1, heads, kv_heads, d, attended.data());
         puna_linear(
-            1, formats + 3, data + 3, ns + 3, ns[0], attended.data(), rows, nullptr, 0, expected.data(), 1, &to_h);
-        puna_gated(formats + 4, data + 4, wide, width, h.data(), rows, layers[l].mlp_norm, 1e-5f, gated.data());
-        puna_linear(1, formats + 6, data + 6, ns + 6, wide, gated.data(), rows, nullptr, 0, h.data(), 1, &to_out);
+            1, formats + 3, data + 3, ns + 3, ns[0], attended.data(), rows, rows, nullptr, 0, expected.data(), 1,
+            &to_h);
+        puna_gated(formats + 4, data + 4, wide, width, h.data(), rows, rows, layers[l].mlp_norm, 1e-5f, gated.data());
+        puna_linear(1, formats + 6, data + 6, ns + 6, wide, gated.data(), rows, rows, nullptr, 0, h.data(), 1, &to_out);
         check(mine[l].keys == memory.keys && mine[l].values == memory.values, "a layer's cache", 0, 0);
     }
     check(!memcmp(got.data(), expected.data(), got.size() * 4), "layers", got[0], expected[0]);

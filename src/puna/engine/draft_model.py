@@ -139,7 +139,7 @@ class DraftModel:
             end = first + len(tokens)
             for page in range(first // self._page_size, -(-end // self._page_size)):
                 self._keys.pop(sequence.pages[page], None)
-            parts.append(Part(tokens, first, sequence.pages, logits=1))
+            parts.append(Part(tokens, first, sequence.pages, sequence.prompt_length, logits=1))
         start = self._clock()
         logits = self._model.forward(ragged(parts, self._device), self._cache)
         best: Any = logits.argmax(-1)

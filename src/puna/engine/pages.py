@@ -1,7 +1,8 @@
 """Who holds which page of the KV cache, and which pages can be reused by content.
 
 It knows page numbers and keys. It knows no tokens, no tensors and no sequences: a key stands for
-everything a page's content depends on (`page_keys` in sequence.py), so equal keys mean equal pages.
+everything a page's content depends on (`page_keys` in sequence.py), so equal keys mean equal pages,
+but for rounding: what one answer generated, another's prompt finds here as exact rows.
 
 A page is in exactly one of three states:
 

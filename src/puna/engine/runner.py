@@ -92,6 +92,7 @@ class Runner:
                     token_ids=[*known, *work.drafts],
                     context=first,
                     pages=sequence.pages,
+                    prompt=sequence.prompt_length,
                     images=self._views(sequence, first, first + work.rows),
                     logits=1 + len(work.drafts) if work.samples else 0,
                 )
@@ -109,34 +110,56 @@ class Runner:
 @dataclass(frozen=True, slots=True)
 class Part:
     """One sequence's rows of a batch: `token_ids`, after `context` tokens that the cache holds in
-    `pages`. Of its last `logits` rows the logits are wanted."""
+    `pages`. The first `prompt` tokens of the sequence are its prompt's. Of the last `logits` rows
+    the logits are wanted."""
 
     token_ids: Ordered[int]
     context: int
     pages: array[int]
+    prompt: int
     logits: int
     images: tuple[ImageView, ...] = ()
 
+    @property
+    def border(self) -> int:
+        """How many of its rows are of the prompt."""
+        return min(max(0, self.prompt - self.context), len(self.token_ids))
+
 
 def ragged(parts: Ordered[Part], device: torch.device) -> Batch:
-    """All rows end to end."""
+    """All rows end to end, those of prompts behind the others; logits in the order of `parts`."""
+    generated = [(i, part.border, len(part.token_ids)) for i, part in enumerate(parts)]
+    prompts = [(i, 0, part.border) for i, part in enumerate(parts)]
+    # a copy of the pages: the sequence's own array grows, and a view of it must not
+    pages = [torch.frombuffer(p.pages, dtype=torch.int64).clone().to(device) for p in parts]
     token_ids: list[int] = []
     positions: list[int] = []
     spans: list[Span] = []
-    logit_rows: list[int] = []
-    for part in parts:
-        start, length = len(token_ids), len(part.token_ids)
-        token_ids.extend(part.token_ids)
-        positions.extend(range(part.context, part.context + length))
-        # a copy of the pages: the sequence's own array grows, and a view of it must not
-        pages = torch.frombuffer(part.pages, dtype=torch.int64).clone().to(device)
-        spans.append(Span(start, length, part.context, pages, part.images))
-        logit_rows.extend(range(start + length - part.logits, start + length))
+    rows = [[0] * len(part.token_ids) for part in parts]  # where each one's stand
+    for i, first, end in generated + prompts:
+        if first == end:
+            continue
+        part, start = parts[i], len(token_ids)
+        context = part.context + first
+        token_ids.extend(part.token_ids[first:end])
+        positions.extend(range(context, part.context + end))
+        spans.append(Span(start, end - first, context, pages[i], part.images))
+        rows[i][first:end] = range(start, len(token_ids))
+
+    wanted = [
+        row for part, own in zip(parts, rows, strict=True) for row in own[len(own) - part.logits :]
+    ]
 
     def tensor(numbers: list[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=device)
 
-    return Batch(tensor(token_ids), tensor(positions), tuple(spans), tensor(logit_rows))
+    return Batch(
+        tensor(token_ids),
+        tensor(positions),
+        tuple(spans),
+        tensor(wanted),
+        exact=sum(end - first for _, first, end in generated),
+    )
 
 
 def _ask(constraints: Ordered[Constraint]) -> None:

@@ -1,6 +1,7 @@
 """The row-wise functions: projection, norm, gate and argmax, and those that go together.
 
-They know nothing of sequences: what a row gives does not depend on its neighbours.
+They know nothing of sequences: what a row gives does not depend on its neighbours. `exact`: how
+many rows at the beginning are, where that matters, which is beside packed weights (None: all).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from puna.kernels.packed import Packed
 _WIDENED_WEIGHTS = 1 << 19
 
 
-def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Tensor:
+def linear(
+    x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None, exact: int | None = None
+) -> Tensor:
     """`x @ weight.T + bias`: [..., in], [out, in] and [out] give [..., out]; fp32 if packed."""
     if isinstance(weight, Packed):
-        product = packed.linear(x.float(), weight)
+        product = packed.linear(x.float(), weight, exact)
         return product if bias is None else product + bias
     if _halves_are_slow(x):
         return _linear_widened(x, weight, bias)
@@ -30,35 +33,49 @@ def linear(x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None) -> Te
 
 
 def linear_add(
-    x: Tensor, weight: Tensor | Packed, residual: Tensor, by: Tensor | None = None
+    x: Tensor,
+    weight: Tensor | Packed,
+    residual: Tensor,
+    by: Tensor | None = None,
+    exact: int | None = None,
 ) -> Tensor:
     """`residual + by * linear(x, weight)`; `by` [1]."""
     kernels = native.for_tensors(x, residual)
     if kernels is not None and isinstance(weight, Packed):
-        return packed.linear_add(kernels, x, weight, residual, 1.0 if by is None else float(by))
-    product = linear(x, weight)
+        factor = 1.0 if by is None else float(by)
+        return packed.linear_add(kernels, x, weight, residual, factor, exact)
+    product = linear(x, weight, exact=exact)
     return residual + (product if by is None else by * product)
 
 
 def norm_linear(
-    x: Tensor, norm: Tensor, eps: float, weights: Sequence[Tensor | Packed]
+    x: Tensor,
+    norm: Tensor,
+    eps: float,
+    weights: Sequence[Tensor | Packed],
+    exact: int | None = None,
 ) -> tuple[Tensor, ...]:
     """`linear(rms_norm(x, norm, eps), weight)` for each weight."""
     kernels = native.for_tensors(x, norm)
     if kernels is not None and _all_packed(weights):
-        return packed.norm_linear(kernels, x, norm, eps, weights)
+        return packed.norm_linear(kernels, x, norm, eps, weights, exact)
     normed = rms_norm(x, norm, eps)
-    return tuple(linear(normed, weight) for weight in weights)
+    return tuple(linear(normed, weight, exact=exact) for weight in weights)
 
 
 def norm_swiglu(
-    x: Tensor, norm: Tensor, eps: float, gate: Tensor | Packed, up: Tensor | Packed
+    x: Tensor,
+    norm: Tensor,
+    eps: float,
+    gate: Tensor | Packed,
+    up: Tensor | Packed,
+    exact: int | None = None,
 ) -> Tensor:
     """`swiglu(linear(y, gate), linear(y, up))` with `y = rms_norm(x, norm, eps)`."""
     kernels = native.for_tensors(x, norm)
     if kernels is not None and isinstance(gate, Packed) and isinstance(up, Packed):
-        return packed.norm_swiglu(kernels, x, norm, eps, gate, up)
-    return swiglu(*norm_linear(x, norm, eps, (gate, up)))
+        return packed.norm_swiglu(kernels, x, norm, eps, gate, up, exact)
+    return swiglu(*norm_linear(x, norm, eps, (gate, up), exact))
 
 
 def embedding(ids: Tensor, weight: Tensor | Packed) -> Tensor:

@@ -32,12 +32,14 @@ _FIELDS = 3 * 7 + 4  # of `Layer` in native/layer.h
 @dataclass(frozen=True)
 class Step:
     """What every layer needs to know of a batch, computed once: `slots` [rows] int64, where each
-    row's key and value go; `cos` and `sin` as `rotary_table` gives them."""
+    row's key and value go; `cos` and `sin` as `rotary_table` gives them. The first `exact` rows
+    are; a span's rows are of one kind."""
 
     spans: Sequence[PagedSpan]
     slots: Tensor
     cos: Tensor
     sin: Tensor
+    exact: int
 
     @property
     def head_dim(self) -> int:
@@ -103,14 +105,16 @@ def self_attention_layers_twin(
     for layer, (keys, values) in zip(layers, caches, strict=True):
         q, k, v = (
             cast(Tensor, each.unflatten(-1, (-1, step.head_dim)))
-            for each in norm_linear(x, layer.attention_norm, eps, (layer.q, layer.k, layer.v))
+            for each in norm_linear(
+                x, layer.attention_norm, eps, (layer.q, layer.k, layer.v), step.exact
+            )
         )
         q, k = (rotate(each, step.cos, step.sin) for each in (q, k))
         store(keys, values, step.slots, k, v)
         attended = paged_attention(q, keys, values, step.spans)
-        h = linear_add(attended.flatten(1), layer.o, x)
-        gated = norm_swiglu(h, layer.mlp_norm, eps, layer.gate, layer.up)
-        x = linear_add(gated, layer.down, h)
+        h = linear_add(attended.flatten(1), layer.o, x, exact=step.exact)
+        gated = norm_swiglu(h, layer.mlp_norm, eps, layer.gate, layer.up, step.exact)
+        x = linear_add(gated, layer.down, h, exact=step.exact)
     return x
 
 
@@ -148,6 +152,7 @@ def _native(
         step.sin.data_ptr(),
         x.data_ptr(),
         len(x),
+        step.exact,
         out.data_ptr(),
     )
     return out

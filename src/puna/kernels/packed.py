@@ -17,7 +17,8 @@ matrix, which have scales of their own. `assemble` takes scales and integers as 
 Q8_0, Q6_K, Q4_K and Q4_0 become int8, int6, int4m and int4 exactly.
 
 All but bf16 are multiplied as integers: activations are rounded to 8 bits with a scale for each 32
-columns, as `linear_twin` shows.
+columns, as `linear_twin` shows. On a processor with AMX that holds for exact rows; the others are
+multiplied in bf16, as `bulk_twin` shows.
 """
 
 from __future__ import annotations
@@ -129,31 +130,48 @@ def unpack(packed: Packed) -> Tensor:
     return blocks.transpose(1, 2).flatten(2).flatten(0, 1)[: packed.rows, : packed.columns]
 
 
-def linear(x: Tensor, weight: Packed) -> Tensor:
-    """`x @ weight.T`, fp32 [..., columns] to [..., rows]."""
+def linear(x: Tensor, weight: Packed, exact: int | None = None) -> Tensor:
+    """`x @ weight.T`, fp32 [..., columns] to [..., rows]; `exact` as in dense.py."""
     kernels = for_tensors(x)
-    return _linears(kernels, x, (weight,))[0] if kernels else linear_twin(x, weight)
+    return _linears(kernels, x, (weight,), exact)[0] if kernels else linear_twin(x, weight)
 
 
 def linear_add(
-    kernels: CDLL, x: Tensor, weight: Packed, residual: Tensor, by: float = 1.0
+    kernels: CDLL,
+    x: Tensor,
+    weight: Packed,
+    residual: Tensor,
+    by: float = 1.0,
+    exact: int | None = None,
 ) -> Tensor:
     """`residual + by * linear(x, weight)`, natively."""
-    return _linears(kernels, x, (weight,), residual=residual.contiguous(), by=by)[0]
+    return _linears(kernels, x, (weight,), exact, residual=residual.contiguous(), by=by)[0]
 
 
 def norm_linear(
-    kernels: CDLL, x: Tensor, norm: Tensor, eps: float, weights: Sequence[Packed]
+    kernels: CDLL,
+    x: Tensor,
+    norm: Tensor,
+    eps: float,
+    weights: Sequence[Packed],
+    exact: int | None = None,
 ) -> tuple[Tensor, ...]:
     """`linear(rms_norm(x, norm, eps), weight)` for each weight, natively."""
-    return _linears(kernels, x, weights, norm, eps)
+    return _linears(kernels, x, weights, exact, norm, eps)
 
 
 def norm_swiglu(
-    kernels: CDLL, x: Tensor, norm: Tensor, eps: float, gate: Packed, up: Packed
+    kernels: CDLL,
+    x: Tensor,
+    norm: Tensor,
+    eps: float,
+    gate: Packed,
+    up: Packed,
+    exact: int | None = None,
 ) -> Tensor:
     """`swiglu` of both projections of `rms_norm(x, norm, eps)`, natively."""
     x = x.contiguous()
+    rows = x.numel() // gate.columns
     out = x.new_empty(*x.shape[:-1], gate.rows)
     kernels.puna_gated(
         (c_int * 2)(CODES[gate.format], CODES[up.format]),
@@ -161,7 +179,8 @@ def norm_swiglu(
         gate.rows,
         gate.columns,
         x.data_ptr(),
-        x.numel() // gate.columns,
+        rows,
+        rows if exact is None else exact,
         norm.data_ptr(),
         eps,
         out.data_ptr(),
@@ -173,6 +192,7 @@ def _linears(
     kernels: CDLL,
     x: Tensor,
     weights: Sequence[Packed],
+    exact: int | None,
     norm: Tensor | None = None,
     eps: float = 0.0,
     residual: Tensor | None = None,
@@ -180,6 +200,7 @@ def _linears(
 ) -> tuple[Tensor, ...]:
     x = x.contiguous()
     count, columns = len(weights), weights[0].columns
+    rows = x.numel() // columns
     outs = tuple(x.new_empty(*x.shape[:-1], weight.rows) for weight in weights)
     kernels.puna_linear(
         count,
@@ -188,7 +209,8 @@ def _linears(
         (c_long * count)(*(weight.rows for weight in weights)),
         columns,
         x.data_ptr(),
-        x.numel() // columns,
+        rows,
+        rows if exact is None else exact,
         norm.data_ptr() if norm is not None else None,
         eps,
         residual.data_ptr() if residual is not None else None,
@@ -199,11 +221,16 @@ def _linears(
 
 
 def linear_twin(x: Tensor, weight: Packed) -> Tensor:
-    """The same in plain torch. Where a processor multiplies bf16 itself (AVX512-BF16), bf16 weights
-    natively meet activations rounded to bf16: this of `x.bfloat16()`, to 1e-5 of the sum of the
-    products' magnitudes, and up to 2^-9 of that sum from this of `x`."""
+    """The same in plain torch, all rows exact. Where a processor multiplies bf16 itself
+    (AVX512-BF16), bf16 weights natively meet activations rounded to bf16: this of `x.bfloat16()`,
+    to 1e-5 of the sum of the products' magnitudes, and up to 2^-9 of that sum from this of `x`."""
     seen = x.float() if weight.format == "bf16" else quantized(x.float())
     return F.linear(seen, unpack(weight))
+
+
+def bulk_twin(x: Tensor, weight: Packed) -> Tensor:
+    """The same for rows that are not exact, on a processor with AMX: products of bf16."""
+    return F.linear(x.bfloat16().float(), unpack(weight).bfloat16().float())
 
 
 def quantized(x: Tensor) -> Tensor:

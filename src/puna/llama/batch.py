@@ -1,7 +1,10 @@
 """One step's work, as the model sees it: rows of several sequences, end to end.
 
 There is no prefill and no decode here: a span of one row and a span of five hundred are the same
-thing. It knows no requests, no sampling and no pages' owners.
+thing. But rows are of two kinds (`puna.kernels` says what that changes): tokens of a prompt, and
+tokens that were generated, with the drafts behind them, which are exact. Which kind a row is
+depends on its place in its sequence alone, so neither company nor chunks nor a preemption change a
+text. It knows no requests, no sampling and no pages' owners.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The rows `start <= r < start + length` of the batch: consecutive tokens of one sequence.
+    """The rows `start <= r < start + length` of the batch: consecutive tokens of one sequence, and
+    all of one kind.
 
     `context` tokens of it are in the cache already; this step's rows stand at positions
     `context .. context + length - 1`. `pages` [>= ceil((context + length) / page_size)] int64 maps
@@ -51,12 +55,14 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`token_ids` [rows] int64, `positions` [rows] int64; `logit_rows` [k] int64: the rows whose
-    logits are wanted, in the order in which they come back."""
+    logits are wanted, in the order in which they come back. The first `exact` rows are; a sequence
+    whose rows are of both kinds has two spans."""
 
     token_ids: Tensor
     positions: Tensor
     spans: tuple[Span, ...]
     logit_rows: Tensor
+    exact: int
 
 
 def image_ranges(firsts: Sequence[int]) -> list[tuple[int, int]]:

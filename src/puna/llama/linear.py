@@ -13,12 +13,14 @@ from puna.kernels import Packed
 
 
 class Linear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        return kernels.linear(input, self.weight, self.bias)
+    """Called, it takes an image's rows, which come in hundreds: none is exact."""
 
-    def add(self, x: Tensor, residual: Tensor, by: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return kernels.linear(input, self.weight, self.bias, exact=0)
+
+    def add(self, x: Tensor, exact: int, residual: Tensor, by: Tensor) -> Tensor:
         """`residual + by * self(x)`, for a projection without bias."""
-        return kernels.linear_add(x, self.weight, residual, by)
+        return kernels.linear_add(x, self.weight, residual, by, exact)
 
 
 class Embedding(nn.Embedding):

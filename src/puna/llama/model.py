@@ -34,11 +34,13 @@ from puna.llama.vision import VisionEncoder, multi_modal_projector
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The rows that see an image, [n] int64, as runs of `lengths` that each see `images`."""
+    """The rows that see an image, [n] int64 ascending, as runs of `lengths` that each see `images`;
+    the first `exact` of them are."""
 
     rows: Tensor
     lengths: tuple[int, ...]
     images: tuple[tuple[ImageView, ...], ...]
+    exact: int
 
 
 class RMSNorm(nn.Module):
@@ -50,10 +52,10 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return kernels.rms_norm(x, self.weight, self.eps)
 
-    def then(self, x: Tensor, *projections: Linear) -> tuple[Tensor, ...]:
-        """Each projection of `self(x)`, in one call."""
-        weights = [projection.weight for projection in projections]
-        return kernels.norm_linear(x, self.weight, self.eps, weights)
+    def then(self, x: Tensor, exact: int, projection: Linear) -> Tensor:
+        """`projection` of `self(x)`, in one call."""
+        (out,) = kernels.norm_linear(x, self.weight, self.eps, (projection.weight,), exact)
+        return out
 
 
 class SelfAttention(nn.Module):
@@ -97,11 +99,11 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, norm: RMSNorm, sight: Sight, order: int, gate: Tensor) -> Tensor:
         """`x + gate * attention(norm(x))`"""
-        (q,) = norm.then(x, self.q_proj)
+        q = norm.then(x, sight.exact, self.q_proj)
         q = self.q_norm(_heads(q, self.head_dim))
         sources = [[image.sources[order] for image in images] for images in sight.images]
         attended = kernels.cross_attention(q, sight.lengths, sources)
-        return self.o_proj.add(attended.flatten(1), x, gate)
+        return self.o_proj.add(attended.flatten(1), sight.exact, x, gate)
 
 
 class MLP(nn.Module):
@@ -113,12 +115,12 @@ class MLP(nn.Module):
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, norm: RMSNorm, gate: Tensor) -> Tensor:
+    def forward(self, x: Tensor, norm: RMSNorm, exact: int, gate: Tensor) -> Tensor:
         """`x + gate * down(silu(gate_proj(y)) * up_proj(y))` with `y = norm(x)`"""
         gated = kernels.norm_swiglu(
-            x, norm.weight, norm.eps, self.gate_proj.weight, self.up_proj.weight
+            x, norm.weight, norm.eps, self.gate_proj.weight, self.up_proj.weight, exact
         )
-        return self.down_proj.add(gated, x, gate)
+        return self.down_proj.add(gated, exact, x, gate)
 
 
 class SelfAttentionLayer(nn.Module):
@@ -160,7 +162,7 @@ class CrossAttentionLayer(nn.Module):
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
         attn_gate, mlp_gate = self.cross_attn_attn_gate.tanh(), self.cross_attn_mlp_gate.tanh()
         h = self.cross_attn(x, self.input_layernorm, sight, self.order, attn_gate)
-        return self.mlp(h, self.post_attention_layernorm, mlp_gate)
+        return self.mlp(h, self.post_attention_layernorm, sight.exact, mlp_gate)
 
 
 class Decoder(nn.Module):
@@ -221,7 +223,7 @@ class Llama(nn.Module):
         cos, sin = kernels.rotary_table(
             batch.positions, self.frequencies.to(batch.positions.device)
         )
-        step = Step(batch.spans, cache.slots(batch.positions, batch.spans), cos, sin)
+        step = Step(batch.spans, cache.slots(batch.positions, batch.spans), cos, sin, batch.exact)
         x = self.model(batch.token_ids, step, sight_of(batch), cache, batch.logit_rows)
         return kernels.linear(x, self._head).float()
 
@@ -265,6 +267,7 @@ def sight_of(batch: Batch) -> Sight | None:
         rows.to(batch.token_ids.device),
         tuple(end - first for first, end, _ in runs),
         tuple(images for _, _, images in runs),
+        exact=sum(end - first for first, end, _ in runs if first < batch.exact),
     )
 
 

@@ -113,7 +113,6 @@ def test_answers_do_not_depend_on_company_memory_or_budgets(
         assert isinstance(listener.outcomes[-1], Ended)
     for spans in model.rows_per_step:
         assert sum(length for _, length in spans) <= limits["max_batch_tokens"]
-        assert len(spans) <= limits["max_sequences"]
     assert engine.pages.held == 0
     assert engine.stats().finished == len(requests)
 
@@ -195,7 +194,7 @@ def test_the_next_turn_of_a_chat_reuses_prompt_and_answer() -> None:
     sequence = engine.submit(turn, greedy(3), second)
     run(engine)
     assert sequence.cached_tokens == 16  # 9 + 8 tokens, of which the last was never computed
-    assert second.tokens == expected(turn, greedy(3))
+    assert second.tokens == expected(turn, greedy(3), said=range(9, 16))
 
 
 def test_simultaneous_answers_to_one_prompt_cost_one_prompt() -> None:

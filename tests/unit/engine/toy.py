@@ -1,7 +1,7 @@
 """A model whose next token is a hash of what really lies in the cache's pages.
 
-Any mix-up of pages, images, positions or batch company changes its answer, so comparing with
-`expected`, which knows no pages and no batch, finds it.
+Any mix-up of pages, images, positions, kinds of rows or batch company changes its answer, so
+comparing with `expected`, which knows no pages and no batch, finds it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class ToyModel:
         if self.bomb is not None and self.bomb in ids:
             raise RuntimeError("boom\nwith a second line")
         states: dict[int, int] = {}
-        for span in batch.spans:
+        # as in a layer, all rows are in the cache before any is read
+        for span in sorted(batch.spans, key=lambda span: span.context):
             pages, size = span.pages.tolist(), self.page_size
             state = 0
             for p in range(span.context + span.length):
@@ -89,7 +90,7 @@ class ToyModel:
                     images = [
                         view.sources[0].tokens for view in span.images if view.first <= p < view.end
                     ]
-                    cache.cells[slot] = mix(state, ids[row], p, *images)
+                    cache.cells[slot] = mix(state, ids[row], p, row < batch.exact, *images)
                 assert cache.cells[slot] >= 0, "a cell was read before it was written"
                 state = mix(state, cache.cells[slot])
                 if p >= span.context:
@@ -106,13 +107,15 @@ def toy_logits(state: int) -> Tensor:
     return torch.randn(VOCAB, generator=torch.Generator().manual_seed(state)) * 2
 
 
-def expected(prompt: Prompt, sampling: SamplingParams) -> list[int]:
-    """What the engine must answer, computed without engine, batch and cache."""
+def expected(prompt: Prompt, sampling: SamplingParams, said: range = range(0)) -> list[int]:
+    """What the engine must answer, computed without engine, batch and cache. `said`: where the
+    prompt's rows are found in the cache as another's answer left them."""
     tokens, answer, state = list(prompt.token_ids), list[int](), 0
     images = seen_images(prompt)
     for p in range(len(tokens) + sampling.max_tokens):
         visible = [seen.image.content for seen in images if seen.first <= p < seen.end]
-        state = mix(state, mix(state, tokens[p], p, *visible))
+        exact = p >= len(prompt.token_ids) or p in said
+        state = mix(state, mix(state, tokens[p], p, exact, *visible))
         if p + 1 < len(tokens):
             continue
         row = Row(sampling, sampling.seed or 0, Counter(answer), len(answer))

@@ -70,7 +70,9 @@ def random_step(lengths: list[int], contexts: list[int], head_dim: int) -> tuple
         slots.append(pages[here // PAGE] * PAGE + here % PAGE)
         start, first = start + length, first + count
     frequencies = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
-    return Step(spans, torch.cat(slots), *rotary_table(torch.cat(positions), frequencies)), first
+    cos, sin = rotary_table(torch.cat(positions), frequencies)
+    exact = sum(lengths[: random.randint(0, len(lengths))])
+    return Step(spans, torch.cat(slots), cos, sin, exact), first
 
 
 SHAPES = [(4, 2, 16, 64, 96), (8, 1, 64, 200, 333), (3, 3, 80, 96, 70), (4, 1, 128, 256, 512)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from puna import kernels
 from puna.errors import InvalidImage
+from puna.kernels import dense
 from puna.llama.batch import Batch, ImageView, Span, image_ranges
 from puna.llama.cache import KVCache
 from puna.llama.config import LlamaConfig, RopeScaling
@@ -144,12 +147,14 @@ def test_rows_are_cut_into_runs_that_see_the_same_images() -> None:
             Span(11, 2, 29, torch.arange(2), (three,)),
         ),
         torch.arange(1),
+        exact=11,
     )
     sight = sight_of(batch)
     assert sight is not None
     assert sight.rows.tolist() == [5, 6, 7, 8, 9, 10, 11]
     assert sight.lengths == (3, 1, 2, 1)
     assert sight.images == ((one,), (two,), (two, three), (three,))
+    assert sight.exact == 6
 
 
 def test_no_cross_attention_layer_runs_when_no_row_sees_an_image(vision: Llama) -> None:
@@ -171,7 +176,7 @@ def test_no_cross_attention_layer_runs_when_no_row_sees_an_image(vision: Llama) 
 
 def test_logit_rows_come_back_in_the_order_asked(text: Llama) -> None:
     ids, rows = tokens(30), torch.tensor([29, 3, 3, 0])
-    batch = Batch(torch.tensor(ids), torch.arange(30), (Span(0, 30, 0, torch.arange(2)),), rows)
+    batch = Batch(torch.tensor(ids), torch.arange(30), (Span(0, 30, 0, torch.arange(2)),), rows, 0)
     with torch.inference_mode():
         got = text(batch, new_cache(text))
     assert got.dtype == torch.float32
@@ -181,7 +186,7 @@ def test_logit_rows_come_back_in_the_order_asked(text: Llama) -> None:
 def test_a_step_that_wants_no_logits_still_fills_the_cache(text: Llama) -> None:
     ids, cache, pages = tokens(30), new_cache(text), torch.arange(2)
     span = Span(0, 29, 0, pages)
-    batch = Batch(torch.tensor(ids[:29]), torch.arange(29), (span,), torch.tensor([]).long())
+    batch = Batch(torch.tensor(ids[:29]), torch.arange(29), (span,), torch.tensor([]).long(), 0)
     with torch.inference_mode():
         assert text(batch, cache).shape == (0, 300)
     last = step(text, cache, [(ids[29:], 29, pages, ())])[0]
@@ -211,7 +216,8 @@ def test_a_cache_in_8_bits_moves_logits_a_little_and_splits_change_them_no_more(
 
     whole = in_8_bits([70])
     assert 0 < (whole - logits_of(text, ids)).abs().max() <= 0.1
-    assert (in_8_bits([1] * 70) - whole).abs().max() <= CLOSE
+    # sums in another order may round a key to the next of its 255 steps
+    assert (in_8_bits([1] * 70) - whole).abs().max() <= 0.02
 
 
 def test_stale_content_of_a_page_is_never_read(text: Llama) -> None:
@@ -260,7 +266,7 @@ def test_gradients_reach_every_weight(vision: Llama) -> None:
     images = [random_image(VISION, 3)]
     pages = torch.arange(2)
     span = Span(0, 25, 0, pages, views(model, ids, images))
-    batch = Batch(torch.tensor(ids), torch.arange(25), (span,), torch.arange(25))
+    batch = Batch(torch.tensor(ids), torch.arange(25), (span,), torch.arange(25), 0)
     model(batch, new_cache(model)).logsumexp(-1).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -306,3 +312,28 @@ def test_page_size_is_free() -> None:
     got = step(model, cache, [(ids, 0, torch.randperm(12), ())])[0]
     assert PAGE_SIZE != 5
     assert (got - logits_of(model, ids)).abs().max() <= CLOSE
+
+
+def test_every_layer_is_told_how_many_of_its_rows_are_exact(
+    vision: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = random_image(VISION, 2)
+    told: list[tuple[int, int | None]] = []
+    plain = kernels.linear
+
+    def linear(x: Tensor, weight: Tensor, bias: Any = None, exact: int | None = None) -> Tensor:
+        told.append((x.numel() // x.shape[-1], exact))
+        return plain(x, weight, bias, exact)
+
+    monkeypatch.setattr(kernels, "linear", linear)
+    monkeypatch.setattr(dense, "linear", linear)
+    pages, ids = torch.arange(2), [*tokens(4), IMAGE, *tokens(20)]
+    seen = views(vision, ids, [image])
+    assert told.pop(0)[1] is None  # the patches', whose weights are never packed
+    assert {exact for _, exact in told} == {0}
+    told.clear()
+    parts = [(ids[8:9], 8, pages, seen), (tokens(2), 3, pages, ()), (ids, 0, pages, seen)]
+    step(vision, new_cache(vision), parts, exact=3)
+    *layers, head = told
+    assert set(layers) == {(28, 3), (22, 1)}
+    assert head == (28, None)

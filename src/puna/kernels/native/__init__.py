@@ -23,11 +23,11 @@ _FOLDER = Path(__file__).parent
 _SIGNATURES: dict[str, tuple[type, ...]] = {
     "puna_threads": (c_int,),
     "puna_linear": (
-        *(c_int, *(c_void_p,) * 3, c_long, c_void_p, c_long),
+        *(c_int, *(c_void_p,) * 3, c_long, c_void_p, c_long, c_long),
         *(c_void_p, c_float, c_void_p, c_float, c_void_p),
     ),
     "puna_gated": (
-        *(c_void_p, c_void_p, c_long, c_long, c_void_p, c_long),
+        *(c_void_p, c_void_p, c_long, c_long, c_void_p, c_long, c_long),
         *(c_void_p, c_float, c_void_p),
     ),
     "puna_rows": (c_int, c_void_p, c_long, c_void_p, c_long, c_void_p),
@@ -43,7 +43,8 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "puna_argmax": (c_void_p, c_long, c_long, c_void_p, c_void_p),
     "puna_layers": (
         *(c_void_p, c_long, c_int, c_long, c_float),
-        *(c_void_p, c_long, c_void_p, c_void_p, c_void_p, c_void_p, c_long, c_void_p),
+        *(c_void_p, c_long, c_void_p, c_void_p, c_void_p, c_void_p),
+        *(c_long, c_long, c_void_p),
     ),
 }
 
