@@ -1,16 +1,20 @@
 // How many multiply-adds of 8-bit integers a second so many threads do, on operands in registers:
 // no memory, no scales, sums only. What the processor's best instruction for it gives: VNNI's
-// vpdpbusd where there is one, AVX2's vpmaddubsw and the addition that it needs otherwise.
+// vpdpbusd where there is one, AVX2's vpmaddubsw and the addition that it needs otherwise. Or how many of
+// bf16 AMX does, where there is AMX: tdpbf16ps on tiles that stay where they are.
 //
-//     peak THREADS        prints the number
+//     peak THREADS [tiles]        prints the number
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 #include <vector>
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
 #endif
@@ -54,13 +58,37 @@ static void work() {
   }
 }
 
+#if defined(__AMX_TILE__)
+constexpr long kTileRounds = 20'000'000;
+
+static bool tiles_allowed() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }  // ARCH_REQ_XCOMP_PERM
+
+static void tile_work() {
+  alignas(64) unsigned char shapes[64] = {1};  // all of 16 rows of 64 bytes
+  for (int tile = 0; tile < 8; tile++) shapes[16 + 2 * tile] = 64, shapes[48 + tile] = 16;
+  asm volatile("ldtilecfg %0" ::"m"(shapes));
+  for (long round = 0; round < kTileRounds; round++)
+    asm volatile(
+        "tdpbf16ps %tmm6, %tmm4, %tmm0\n tdpbf16ps %tmm7, %tmm4, %tmm1\n"
+        "tdpbf16ps %tmm6, %tmm5, %tmm2\n tdpbf16ps %tmm7, %tmm5, %tmm3");
+  asm volatile("tilerelease");
+}
+#else
+constexpr long kTileRounds = 0;
+static bool tiles_allowed() { return false; }
+static void tile_work() {}
+#endif
+
 int main(int count, char** arguments) {
-  const int number = count == 2 ? std::atoi(arguments[1]) : 0;
-  if (number < 1) return std::fprintf(stderr, "peak THREADS\n"), 1;
+  const int number = count > 1 ? std::atoi(arguments[1]) : 0;
+  const bool tiles = count == 3 && !std::strcmp(arguments[2], "tiles");
+  if (number < 1 || count > 2 + tiles) return std::fprintf(stderr, "peak THREADS [tiles]\n"), 1;
+  if (tiles && !tiles_allowed()) return std::fprintf(stderr, "there is no AMX here\n"), 1;
+  const double each = tiles ? kTileRounds * 4.0 * 16 * 16 * 32 : kRounds * 1.0 * kSums * sizeof(Vector);
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::thread> threads;
-  for (int i = 0; i < number; i++) threads.emplace_back(work);
+  for (int i = 0; i < number; i++) threads.emplace_back(tiles ? tile_work : work);
   for (std::thread& thread : threads) thread.join();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  std::printf("%f\n", double(number) * kRounds * kSums * sizeof(Vector) / seconds.count());
+  std::printf("%f\n", number * each / seconds.count());
 }

@@ -106,9 +106,12 @@ Weight random_weight(int format, long n, long k) {
 }
 
 // One weight through the kernel of many.
-void one_linear(int format, const void* w, long n, long k, const float* x, long rows, float* out) {
-    puna_linear(1, &format, &w, &n, k, x, rows, rows, nullptr, 0, nullptr, 1, &out);
+void one_linear(
+    int format, const void* w, long n, long k, const float* x, long rows, float* out, long exact = 1 << 20) {
+    puna_linear(1, &format, &w, &n, k, x, rows, std::min(rows, exact), nullptr, 0, nullptr, 1, &out);
 }
+
+float as_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
 
 std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) {
     std::vector<float> seen(x);
@@ -126,7 +129,7 @@ std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) 
 // What bf16 weights meet: floats, or where the processor multiplies bf16 itself, bf16.
 std::vector<float> as_inputs(std::vector<float> x) {
 #if defined(__AVX512BF16__)
-    for (float& value : x) value = bf16_to_float(float_to_bf16(value));
+    for (float& value : x) value = as_bf16(value);
 #endif
     return x;
 }
@@ -138,15 +141,18 @@ void test_linear(int format) {
     const long n = between(1, 100), rows = few_or_many();
     const long k = between(0, 2) ? between(1, 150) : between(200, 600);
     const Weight w = random_weight(format, n, k);
+    const long exact = between(0, 2) ? rows : between(0, rows);
     const std::vector<float> x = normal(rows * k);
     const std::vector<float> seen = format == BF16 ? as_inputs(x) : as_quantised(x, rows, k);
     std::vector<float> out(rows * n, NAN), row(k);
-    one_linear(format, w.bytes.data(), n, k, x.data(), rows, out.data());
+    one_linear(format, w.bytes.data(), n, k, x.data(), rows, out.data(), exact);
     for (long r = 0; r < rows; r++) {
+        const bool bulk = HAS_AMX && r >= exact;
         for (long o = 0; o < n; o++) {
             double sum = 0, size = 0;
             for (long c = 0; c < k; c++) {
-                const double term = (double)w.values[o * k + c] * seen[r * k + c];
+                const double exactly = (double)w.values[o * k + c] * seen[r * k + c];
+                const double term = bulk ? (double)as_bf16(w.values[o * k + c]) * as_bf16(x[r * k + c]) : exactly;
                 sum += term;
                 size += std::fabs(term);
             }
@@ -154,7 +160,7 @@ void test_linear(int format) {
         }
         // the same bits alone as among others
         std::vector<float> alone(n);
-        one_linear(format, w.bytes.data(), n, k, x.data() + r * k, 1, alone.data());
+        one_linear(format, w.bytes.data(), n, k, x.data() + r * k, 1, alone.data(), r < exact);
         check(!memcmp(alone.data(), out.data() + r * n, n * 4), "linear alone", alone[0], out[r * n]);
     }
     const std::vector<int64_t> ids{n - 1, 0, between(0, n - 1)};
@@ -208,17 +214,19 @@ void test_together() {
 void test_extremes(int format) {
     const long k = 70;
     Weight w = random_weight(format, 3, k);
-    std::vector<float> x(2 * k), out(2 * 3);
-    for (float bad : {NAN, INFINITY, -INFINITY}) {
-        x[5] = bad;
-        one_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
-        check(!std::isfinite(out[0]), "a row that holds no number", out[0], bad);
-        check(out[3] == 0, "the row beside it", out[3], 0);
-    }
-    for (float tiny : {1e-45f, 1e-38f, 3e-37f}) {
-        std::fill(x.begin(), x.end(), tiny);
-        one_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data());
-        near("tiny activations", out[0], 0, 1e-30);
+    for (long exact : {2, 0}) {
+        std::vector<float> x(2 * k), out(2 * 3);
+        for (float bad : {NAN, INFINITY, -INFINITY}) {
+            x[5] = bad;
+            one_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data(), exact);
+            check(!std::isfinite(out[0]), "a row that holds no number", out[0], bad);
+            check(out[3] == 0, "the row beside it", out[3], 0);
+        }
+        for (float tiny : {1e-45f, 1e-38f, 3e-37f}) {
+            std::fill(x.begin(), x.end(), tiny);
+            one_linear(format, w.bytes.data(), 3, k, x.data(), 2, out.data(), exact);
+            near("tiny activations", out[0], 0, 1e-30);
+        }
     }
 }
 
@@ -498,6 +506,7 @@ void leave_one_computing() {
 }  // namespace
 
 int main(int count, char** arguments) {
+    check(puna_usable(), "the system lets these kernels run", 0, 1);
     puna_threads(3);
     for (int round = 0; round < (count > 1 ? std::atoi(arguments[1]) : 10); round++) {
         for (int format : {BF16, Q8, Q6, Q4M, Q4}) test_linear(format);
