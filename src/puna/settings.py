@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     page_size: int = Field(default=16, ge=1)
     max_batch_tokens: int = Field(default=512, ge=1, description="rows a step, at most")
     max_prompt_tokens: int | None = Field(
-        default=None, ge=1, description="rows of prompts a step beside answers; on a CPU 32"
+        default=None, ge=1, description="rows of prompts a step beside answers; else as time allows"
     )
     max_sequences: int = Field(default=64, ge=1, description="sequences a step, at most")
     speculation: Literal["auto", "off"] = Field(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from puna.engine.images import ImageStore
+from puna.engine.pace import Pace
 from puna.engine.pages import PagePool
 from puna.engine.runner import EncodedImage, Model, Runner
 from puna.engine.scheduler import Scheduler, Work
@@ -48,8 +49,8 @@ class EngineLimits:
     """`context`: tokens of one sequence; `num_pages` of `page_size` tokens for all together;
     `image_memory` bytes for encoded images, `bytes_per_tile` of an image each; `max_batch_tokens`
     rows, `max_sequences` sequences and `max_encodes` pieces of an image's encoding a step;
-    `max_prompt_tokens` rows of prompts, beyond one each, in a step in which someone generates;
-    `max_queue` requests that wait or run."""
+    `max_prompt_tokens` rows of prompts in a step in which someone generates (None: as many as its
+    pace allows); `max_queue` requests that wait or run."""
 
     context: int
     num_pages: int
@@ -110,6 +111,7 @@ class Engine:
         self.context = min(limits.context, limits.num_pages * limits.page_size)
         self._model, self._cache, self._device = model, cache, device
         self._speculation, self._clock = speculation, clock
+        self._pace = Pace()
         self._preemptions = self._cached = 0
         self._reset()
 
@@ -267,14 +269,17 @@ class Engine:
         self, plan: Ordered[Work]
     ) -> tuple[Ordered[Work], Ordered[list[Emitted] | Exception]]:
         """Runs the plan, with what the next tokens are guessed to be where that pays."""
-        if self._speculation is None:
-            return plan, self._run(plan)
-        spare = self.scheduler.spare_rows(plan)
-        drafts = self._speculation.drafts(plan, spare, self.scheduler.room_for_drafts)
-        plan = self.scheduler.with_drafts(plan, drafts)
+        if self._speculation:
+            spare, room = self.scheduler.spare_rows(plan), self.scheduler.room_for_drafts
+            drafts = self._speculation.drafts(plan, self._pace, spare, room)
+            plan = self.scheduler.with_drafts(plan, drafts)
+        prompts = sum(work.prompt_rows for work in plan)
         start = self._clock()
         results = self._run(plan)
-        self._speculation.learn(plan, results, self._clock() - start)
+        seconds = self._clock() - start
+        self._pace.took(sum(work.rows for work in plan) - prompts, seconds, prompts)
+        if self._speculation:
+            self._speculation.learn(plan, results)
         return plan, results
 
     def _run(self, plan: Ordered[Work]) -> Ordered[list[Emitted] | Exception]:
@@ -365,10 +370,14 @@ class Engine:
             self.images,
             max_batch_tokens=limits.max_batch_tokens,
             max_sequences=limits.max_sequences,
-            max_prompt_tokens=limits.max_prompt_tokens,
+            prompt_rows=self._prompt_rows,
         )
         self._begun: tuple[bytes, Iterator[EncodedImage | None]] | None = None  # digest, the rest
         self._runner = Runner(self._model, self._cache, self.images, self._device)
+
+    def _prompt_rows(self, generating: int) -> int:
+        fixed = self.limits.max_prompt_tokens
+        return self._pace.prompt_rows(generating) if fixed is None else fixed
 
     def _check(self, prompt: Prompt, sampling: SamplingParams) -> None:
         length = len(prompt.token_ids)

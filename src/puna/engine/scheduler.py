@@ -6,12 +6,12 @@ sequence all it had, a prompt whose beginning is cached what is left.
 
 The policy:
 
-* Rows. Whoever runs gets one row in every step, so what generates never waits for a long prompt.
-  Of the rows left, the eldest that wants more gets up to half (a long prompt gets on, whatever
-  arrives after it); the other half is dealt in equal shares to the others, what one does not need
-  going to the next (a short prompt starts at once, however long the one before it).
-  While someone generates, `max_prompt_tokens` bounds the rows of all others together: where rows
-  are dear, as on a processor, a step of hundreds would keep every answer waiting for seconds.
+* Rows. Who wants one, as all do that generate, gets it in every step, so nobody's answer waits for
+  a long prompt. Of the rows left, the eldest that wants more gets up to half (a long prompt gets
+  on, whatever arrives after it); the other half is dealt in equal shares to the others, what one
+  does not need going to the next (a short prompt starts at once, however long the one before it).
+  While someone generates, `prompt_rows` bounds the rows of all prompts together: where rows are
+  dear, as on a processor, a step of hundreds would keep every answer waiting for seconds.
 * Memory. An elder may take pages and image memory from the newest, never the reverse. Who loses its
   pages is not failed: it waits, and computes again what is no longer cached. The eldest of all
   always gets on, so everyone does in the end.
@@ -51,6 +51,11 @@ class Work:
         return self.count + len(self.drafts)
 
     @property
+    def prompt_rows(self) -> int:
+        """Of its rows, those of the prompt."""
+        return min(self.count, max(0, self.sequence.prompt_length - self.sequence.computed))
+
+    @property
     def samples(self) -> bool:
         """Whether it catches up, so that its last known row's logits choose the next token, and
         each draft's, if the draft is what was chosen, the one after it."""
@@ -69,10 +74,10 @@ class Progress:
 def deal(wanted: Ordered[int], rows: int) -> list[int]:
     """Rows for each of those who want `wanted` (at least 1 each, the eldest first); see above.
 
-    `rows` must be at least `len(wanted)`.
+    Who wants one gets it, even if that is more than `rows`.
     """
-    dealt = [1] * len(wanted)
-    rows -= len(wanted)
+    dealt = [int(want == 1) for want in wanted]
+    rows = max(0, rows - sum(dealt))
     hungry = [i for i, want in enumerate(wanted) if want > 1]
     if not hungry:
         return dealt
@@ -87,13 +92,14 @@ def deal(wanted: Ordered[int], rows: int) -> list[int]:
     give(eldest, -(-rows // 2))
     others.sort(key=lambda i: wanted[i])
     for served, i in enumerate(others):
-        give(i, rows // (len(others) - served))
+        give(i, -(-rows // (len(others) - served)))
     give(eldest, rows)
     return dealt
 
 
 class Scheduler:
-    """`waiting` and `running`, both eldest first."""
+    """`waiting` and `running`, both eldest first. `prompt_rows` says how many rows prompts may have
+    together beside so many that generate; without it, all that there are."""
 
     def __init__(
         self,
@@ -102,12 +108,12 @@ class Scheduler:
         *,
         max_batch_tokens: int,
         max_sequences: int,
-        max_prompt_tokens: int | None = None,
+        prompt_rows: Callable[[int], int] | None = None,
     ) -> None:
         self.pages = pages
         self.images = images
         self.max_batch_tokens = max_batch_tokens
-        self.max_prompt_tokens = max_prompt_tokens
+        self._prompt_rows = prompt_rows
         self.max_running = min(max_sequences, max_batch_tokens)
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
@@ -182,7 +188,8 @@ class Scheduler:
                 turns.append(sequence)
                 wanted.append(min(rows, sequence.pending))
         plan: list[Work] = []
-        for sequence, rows in zip(turns, deal(wanted, self._rows_for(wanted)), strict=True):
+        dealt = deal(wanted, self._rows_for(turns))
+        for sequence, rows in zip(turns, dealt, strict=True):
             if sequence not in self.running:
                 continue  # an elder has just taken its pages
             rows = self._allocate(sequence, rows)
@@ -190,11 +197,11 @@ class Scheduler:
                 plan.append(Work(sequence, rows))
         return plan
 
-    def _rows_for(self, wanted: Ordered[int]) -> int:
-        """How many rows there are for those who want so many."""
-        if self.max_prompt_tokens is None or 1 not in wanted:
+    def _rows_for(self, turns: Ordered[Sequence]) -> int:
+        generating = sum(sequence.generated > 0 and sequence.pending == 1 for sequence in turns)
+        if self._prompt_rows is None or not generating:
             return self.max_batch_tokens
-        return min(self.max_batch_tokens, len(wanted) + self.max_prompt_tokens)
+        return min(self.max_batch_tokens, generating + self._prompt_rows(generating))
 
     def with_drafts(self, plan: Ordered[Work], drafts: Ordered[Ordered[int]]) -> list[Work]:
         """The plan with `drafts` for each of its works, or as many of them as find room."""

@@ -62,7 +62,6 @@ class Speculation:
     """`drafts` before a step, `learn` after it."""
 
     def __init__(self, drafter: Drafter | None = None) -> None:
-        self.pace = Pace()
         self._drafter = drafter
         self._rates = Rates()
         self._known: WeakKeyDictionary[Sequence, _Known] = WeakKeyDictionary()
@@ -72,7 +71,7 @@ class Speculation:
         self._known[sequence] = _Known(Repetition(sequence.tokens), Rates(self._rates))
 
     def drafts(
-        self, plan: Ordered[Work], spare: int, room: Callable[[Work, int], int]
+        self, plan: Ordered[Work], pace: Pace, spare: int, room: Callable[[Work, int], int]
     ) -> list[Ordered[int]]:
         """For each work of the plan a draft, often none; together no more than `spare` tokens.
         `room(work, most)`: how many of `most` drafts have a place in its pages."""
@@ -80,18 +79,17 @@ class Speculation:
         for work, each in zip(plan, known, strict=True):
             guesses = work.samples and spare > 0
             each.guess = self._guess(work.sequence, each, min(spare, MOST)) if guesses else _NOTHING
-        lengths = self._worth(known, sum(work.rows for work in plan), spare)
+        prompts = sum(work.prompt_rows for work in plan)
+        rows = sum(work.rows for work in plan) - prompts
+        lengths = self._worth(known, pace, rows, prompts, spare)
         self._compute(plan, known, lengths, room)
         return [
             each.guess.tokens[:length] if each.guess.tokens else ()
             for each, length in zip(known, lengths, strict=True)
         ]
 
-    def learn(
-        self, plan: Ordered[Work], chosen: Ordered[Ordered[Emitted] | Exception], seconds: float
-    ) -> None:
-        """What a step chose, and what it took."""
-        self.pace.took(sum(work.rows for work in plan), seconds)
+    def learn(self, plan: Ordered[Work], chosen: Ordered[Ordered[Emitted] | Exception]) -> None:
+        """What a step chose."""
         for work, choices in zip(plan, chosen, strict=True):
             known = self._known[work.sequence]
             if known.guess.tokens and not isinstance(choices, Exception):
@@ -109,10 +107,13 @@ class Speculation:
             return found
         return Guess(("model",) * most, None)
 
-    def _worth(self, known: Ordered[_Known], rows: int, spare: int) -> list[int]:
+    def _worth(
+        self, known: Ordered[_Known], pace: Pace, rows: int, prompts: int, spare: int
+    ) -> list[int]:
         """How many tokens of each guess to take: what the module's first lines say."""
         lengths = [0] * len(known)
-        if not self.pace.is_fresh(rows):
+        plain = pace.seconds(rows, prompts)
+        if not plain or not (prompts or pace.is_fresh(rows)):
             return lengths  # without drafts first, to know what they are measured by
         gains: list[tuple[float, int]] = []
         for index, each in enumerate(known):
@@ -122,14 +123,13 @@ class Speculation:
                 gains.append((math.log1p(chance / expected), index))
                 expected += chance
         gains.sort(reverse=True)  # those of one guess stay in order, as they only get smaller
-        plain = self.pace.seconds(rows)
         best = gain = 0.0
         worth = 0
         depths = [0] * len(known)  # of what has to be computed
         for taken, (more, index) in enumerate(gains[:spare], 1):
             gain += more
             depths[index] += known[index].guess.tokens is None
-            seconds = max(plain, self.pace.seconds(rows + taken)) + self._drafting(depths)
+            seconds = max(plain, pace.seconds(rows + taken, prompts)) + self._drafting(depths)
             value = gain - len(known) * math.log(seconds / plain)
             if value > best:
                 best, worth = value, taken

@@ -52,9 +52,6 @@ from puna.settings import Settings
 
 T = TypeVar("T")
 
-# On a processor: 48 rows take half a second for a 1B on two cores, 512 three seconds.
-_CPU_PROMPT_TOKENS = 32
-
 logger = logging.getLogger("puna.local")
 
 
@@ -112,8 +109,7 @@ class LocalModel:
                 image_memory=memory.image_bytes,
                 bytes_per_tile=memory.bytes_per_tile,
                 max_batch_tokens=settings.max_batch_tokens,
-                max_prompt_tokens=settings.max_prompt_tokens
-                or (_CPU_PROMPT_TOKENS if device == "cpu" else None),
+                max_prompt_tokens=settings.max_prompt_tokens,
                 max_sequences=settings.max_sequences,
                 max_queue=settings.max_queue,
             ),

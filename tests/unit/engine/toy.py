@@ -7,7 +7,7 @@ comparing with `expected`, which knows no pages and no batch, finds it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,9 +161,10 @@ class Listener:
 def toy_engine(
     *, num_pages: int = 64, page_size: int = 4, context: int = 10_000, image_memory: int = 8,
     max_batch_tokens: int = 32, max_sequences: int = 8, max_encodes: int = 1, max_queue: int = 256,
-    max_prompt_tokens: int | None = None, **options: Any,
+    max_prompt_tokens: int | None = None, clock: Callable[[], float] = lambda: 0.0,
+    **options: Any,
 ) -> tuple[Engine, ToyModel]:  # fmt: skip
-    """Not started: the test steps. An image takes one byte a tile."""
+    """Not started: the test steps. An image takes one byte a tile, and nothing takes time."""
     model = ToyModel(page_size)
     limits = EngineLimits(
         context=context,
@@ -177,7 +178,7 @@ def toy_engine(
         max_encodes=max_encodes,
         max_queue=max_queue,
     )
-    return Engine(model, ToyCache(num_pages, page_size), limits, **options), model
+    return Engine(model, ToyCache(num_pages, page_size), limits, clock=clock, **options), model
 
 
 def run(engine: Engine, *, checked: bool = True) -> None:
