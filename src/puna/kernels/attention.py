@@ -4,6 +4,10 @@ One idea spares masks and repeated heads: the query heads that share a key head 
 query axis, so grouped-query attention is plain attention with more rows. Softmax is fp32. In native
 code all three are one function: runs of rows that read sources of paged keys and values. It knows
 no sequences' owners.
+
+Rows are exact or in bulk: those in bulk may be rounded to bf16 where the processor multiplies that
+much faster (AMX). What a row gets depends on which it is, and so its caller must not decide by how
+many come together.
 """
 
 from __future__ import annotations
@@ -45,12 +49,17 @@ class Source(NamedTuple):
 
 
 def paged_attention(
-    queries: Tensor, keys: Tensor, values: Tensor, spans: Sequence[PagedSpan]
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    spans: Sequence[PagedSpan],
+    exact: int | None = None,
 ) -> Tensor:
     """Causal attention of ragged rows, each to its own sequence.
 
     `queries` [rows, heads, head_dim]; `keys` and `values` as in `store`, those of these rows
-    included. Spans follow each other and cover all rows. Gives [rows, heads, head_dim].
+    included. Spans follow each other and cover all rows; those that begin at row `exact` (None:
+    none) or behind it are in bulk. Gives [rows, heads, head_dim].
     """
     kernels = native_for(keys, queries.shape[2], queries)
     if kernels is None:
@@ -62,6 +71,7 @@ def paged_attention(
         keys,
         [(span.start, span.length, span.context, i, 1) for i, span in enumerate(spans)],
         [(*where, span.pages.data_ptr(), span.context + span.length) for span in spans],
+        exact,
     )
 
 
@@ -80,12 +90,16 @@ def paged_attention_twin(
 
 
 def cross_attention(
-    queries: Tensor, lengths: Sequence[int], sources: Sequence[Sequence[Source]]
+    queries: Tensor,
+    lengths: Sequence[int],
+    sources: Sequence[Sequence[Source]],
+    exact: int | None = None,
 ) -> Tensor:
     """Attention of runs of rows, each to all of its own sources, of one dtype, under one softmax.
 
     `queries` [rows, heads, head_dim]; run i is the next `lengths[i]` rows and reads `sources[i]`.
-    Gives [rows, heads, head_dim].
+    Those that begin at row `exact` (None: none) or behind it are in bulk. Gives [rows, heads,
+    head_dim].
     """
     keys = sources[0][0].keys
     kernels = native_for(keys, queries.shape[2], queries)
@@ -98,7 +112,7 @@ def cross_attention(
         start, first = start + length, first + len(theirs)
     every = (source for theirs in sources for source in theirs)
     table = [(each.keys.data_ptr(), each.values.data_ptr(), 0, each.tokens) for each in every]
-    return _run(kernels, queries, keys, runs, table)
+    return _run(kernels, queries, keys, runs, table, exact)
 
 
 def cross_attention_twin(
@@ -126,7 +140,8 @@ def padded_attention(
     own kind (and is seen by all others).
 
     `queries`, `k`, `v` [images, tokens, heads, head_dim], `real` [images, tokens] bool: no padding.
-    Natively, keys and values pass through pages of `dtype`. Gives what `queries` are.
+    Natively, keys and values pass through pages of `dtype`, and all is in bulk. Gives what
+    `queries` are.
     """
     images, tokens, heads, width = queries.shape
     pages = -(-tokens // PAGE)
@@ -146,7 +161,7 @@ def padded_attention(
         lengths = [end - start for start, end in pairwise(ends)]
         seen = [tokens if kinds[start] else count for start in ends[:-1]]
         sources = [[Source(keys, values, each)] for each in seen]
-        outputs.append(cross_attention(queries[image], lengths, sources))
+        outputs.append(cross_attention(queries[image], lengths, sources, exact=0))
     return torch.stack(outputs)
 
 
@@ -163,6 +178,7 @@ def _run(
     keys: Tensor,
     runs: Sequence[tuple[int, ...]],
     sources: Sequence[tuple[int, ...]],
+    exact: int | None,
 ) -> Tensor:
     """`runs` and `sources` as `puna_attention` wants them."""
     queries, run_table, source_table = (
@@ -181,6 +197,7 @@ def _run(
         queries.shape[1],
         keys.shape[1],
         queries.shape[2],
+        len(queries) if exact is None else exact,
         out.data_ptr(),
     )
     return out

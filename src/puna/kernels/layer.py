@@ -111,7 +111,7 @@ def self_attention_layers_twin(
         )
         q, k = (rotate(each, step.cos, step.sin) for each in (q, k))
         store(keys, values, step.slots, k, v)
-        attended = paged_attention(q, keys, values, step.spans)
+        attended = paged_attention(q, keys, values, step.spans, step.exact)
         h = linear_add(attended.flatten(1), layer.o, x, exact=step.exact)
         gated = norm_swiglu(h, layer.mlp_norm, eps, layer.gate, layer.up, step.exact)
         x = linear_add(gated, layer.down, h, exact=step.exact)

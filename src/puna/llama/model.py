@@ -102,7 +102,7 @@ class CrossAttention(nn.Module):
         q = norm.then(x, sight.exact, self.q_proj)
         q = self.q_norm(_heads(q, self.head_dim))
         sources = [[image.sources[order] for image in images] for images in sight.images]
-        attended = kernels.cross_attention(q, sight.lengths, sources)
+        attended = kernels.cross_attention(q, sight.lengths, sources, sight.exact)
         return self.o_proj.add(attended.flatten(1), sight.exact, x, gate)
 
 

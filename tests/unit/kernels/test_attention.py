@@ -202,6 +202,73 @@ def test_attention_gives_the_same_bits_alone_in_company_and_on_any_number_of_thr
         kernels.puna_threads(native.processors())
 
 
+def as_in_bulk(queries: Tensor) -> Tensor:
+    """Queries that lose nothing where rows in bulk are rounded: what is left are the weights."""
+    scale = math.log2(math.e) / math.sqrt(queries.shape[-1])
+    return (queries * scale).bfloat16().float() / scale
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("lengths", [*SPANS, [(70, 1500), (3, 1022), (300, 0), (1, 300)]])
+@pytest.mark.parametrize(("width", "heads", "kv_heads"), HEADS)
+@torch.inference_mode()
+def test_rows_in_bulk_are_off_by_half_a_step_of_bf16_in_each_weight_at_most(
+    lengths: list[tuple[int, int]], width: int, heads: int, kv_heads: int, dtype: torch.dtype
+) -> None:
+    spans, keys, values, *_ = scattered(lengths, kv_heads, width, dtype)
+    queries = as_in_bulk(2 * torch.randn(sum(length for length, _ in lengths), heads, width))
+    got = paged_attention(queries, keys, values, spans, exact=0)
+    expected = paged_attention_twin(queries, keys, values, spans)
+    largest = (
+        5.5 if dtype == torch.int8 else paged_attention_twin(queries, keys, values.abs(), spans)
+    )
+    assert ((got - expected).abs() <= 2**-8 * largest + 3e-4).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+@torch.inference_mode()
+def test_a_row_in_bulk_gives_the_same_bits_in_company_in_pieces_and_on_any_number_of_threads(
+    dtype: torch.dtype,
+) -> None:
+    spans, keys, values, *_ = scattered([(1, 700), (170, 1500), (3, 1022), (80, 0)], 2, 80, dtype)
+    queries = torch.randn(254, 6, 80)
+    together = paged_attention(queries, keys, values, spans, exact=1)
+    first = paged_attention(queries[:1], keys, values, spans[:1])
+    assert torch.equal(together[:1], first)
+    for span in spans[1:]:
+        for start, end in ((0, 1), (0, 37), (37, 38), (38, span.length)):
+            row, end = span.start + start, span.start + min(end, span.length)
+            if row >= end:
+                continue
+            piece = Span(0, end - row, span.context + start, span.pages)
+            got = paged_attention(queries[row:end], keys, values, [piece], exact=0)
+            assert torch.equal(got, together[row:end])
+    kernels = native.library()
+    if kernels is None:
+        return
+    try:
+        for threads in (1, 3):
+            kernels.puna_threads(threads)
+            assert torch.equal(paged_attention(queries, keys, values, spans, exact=1), together)
+    finally:
+        kernels.puna_threads(native.processors())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+@torch.inference_mode()
+def test_a_query_in_bulk_that_is_no_number_spoils_itself_alone(dtype: torch.dtype) -> None:
+    spans, keys, values, *_ = scattered([(40, 30)], 2, 64, dtype)
+    queries = torch.randn(40, 6, 64)
+    good = paged_attention(queries, keys, values, spans, exact=0)
+    for bad in (torch.nan, torch.inf):
+        spoiled = queries.clone()
+        spoiled[7, 3, 5] = bad
+        got = paged_attention(spoiled, keys, values, spans, exact=0)
+        assert not got[7, 3].isfinite().any()
+        got[7, 3] = good[7, 3]
+        assert torch.equal(got, good)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("write", [store, store_twin])
 @torch.inference_mode()
@@ -284,9 +351,16 @@ def test_cross_attention_runs_see_all_their_sources_under_one_softmax(
     )
     got = attend(queries, lengths, sources)
     assert (got - expected).abs().max() <= tolerance
+    in_bulk = cross_attention(queries, lengths, sources, exact=lengths[0])
+    assert torch.equal(
+        in_bulk[: lengths[0]], cross_attention(queries, lengths, sources)[: lengths[0]]
+    )
+    assert (in_bulk - expected).abs().max() <= tolerance + (dtype != torch.float32) * 0.02
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.int8, 0.02)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03), (torch.int8, 0.04)]
+)
 @pytest.mark.parametrize("width", [16, 80, 24])
 @torch.inference_mode()
 def test_padding_sees_no_padding_and_everybody_else_sees_all(

@@ -26,8 +26,14 @@ MEMORY = [
     "-fno-sanitize-recover=all",
 ]
 SIMDE = ["-include", str(SOURCE.parent / "avx512_by_simde.h")]
+AMX_BY_LOOPS = ["-include", str(SOURCE.parent / "amx_emulated.h")]
+AMX = [
+    *AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mavx512bf16", "-mamx-tile",
+    "-mamx-int8", "-mamx-bf16",
+]  # fmt: skip
 ARM = ["-O1", "-march=armv8.2-a+fp16+dotprod", "-static"]
 HAS_AVX2 = native.processor_flags() >= {"avx2", "fma", "f16c"}
+HAS_AMX = "amx" in native.instruction_sets()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,14 @@ HAS_AVX2 = native.processor_flags() >= {"avx2", "fma", "f16c"}
         pytest.param(
             "g++", [*AVX2, *SIMDE, "-DWITH_BF16", "-Wno-psabi"], [], 3, id="avx512 bf16 by SIMDe"
         ),
+        pytest.param(
+            "g++",
+            [*AVX2, *SIMDE, "-DWITH_BF16", *AMX_BY_LOOPS, "-Wno-psabi"],
+            [],
+            3,
+            id="amx by loops",
+        ),
+        pytest.param("g++", [*AMX, *MEMORY], [], 5, id="amx, memory"),
         pytest.param("aarch64-linux-gnu-g++", ARM, ["qemu-aarch64"], 3, id="neon under qemu"),
     ],
 )
@@ -51,6 +65,8 @@ def test_the_kernels_give_what_naive_loops_give_and_touch_nothing_else(
             pytest.skip(f"there is no {program} here")
     if set(AVX2) <= set(flags) and not HAS_AVX2:
         pytest.skip("this processor has no AVX2")
+    if set(AMX) <= set(flags) and not HAS_AMX:
+        pytest.skip("this processor has no AMX")
     command = [compiler, *FLAGS, *flags, str(SOURCE)]
     program = built(command, request.config.cache.mkdir("native"))
     run = subprocess.run(

@@ -38,7 +38,7 @@ _SIGNATURES: dict[str, tuple[type, ...]] = {
     "puna_store": (c_int, *(c_void_p,) * 5, c_long, c_long, c_long),
     "puna_attention": (
         *(c_void_p, c_int, c_void_p, c_long, c_void_p, c_long),
-        *(c_long, c_long, c_long, c_void_p),
+        *(c_long, c_long, c_long, c_long, c_void_p),
     ),
     "puna_argmax": (c_void_p, c_long, c_long, c_void_p, c_void_p),
     "puna_layers": (

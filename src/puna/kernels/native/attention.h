@@ -14,16 +14,22 @@
 // Sources are read in pieces of PIECE tokens, each with a softmax of its own (the online one,
 // 2205.14135, over KEYS at a time), and the pieces are merged in order. So neither threads nor
 // company change a bit of what a row gets.
+//
+// Rows in bulk, those of a prompt or an image, may be rounded to bf16, which AMX multiplies ten times as
+// fast. Which rows are such is said from outside, for it must not depend on how many come together.
 #pragma once
 #include <algorithm>
-#include <memory>
+#include <type_traits>
 #include <vector>
 
+#include "amx.h"
 #include "pool.h"
+#include "scratch.h"
 #include "vec.h"
 
 constexpr int PAGE = 16, PAGES = 8, KEYS = PAGES * PAGE;  // PAGES are looked at together
-constexpr int TOGETHER = 4, TILE_ROWS = 32;
+constexpr int TOGETHER = 4;
+constexpr long EXACT_ROWS = 32, BULK_ROWS = 128, MOST_ROWS = BULK_ROWS;  // of a tile
 constexpr long PIECE = 1024;
 constexpr int STEPS = 4;  // of products, without a branch
 
@@ -47,18 +53,19 @@ template <> inline long head_bytes<int8_t>(long d) { return (d + 2) * PAGE; }
 // What a tile's rows have gathered: the largest score (of base 2), sixteen sums of weights, and the sum
 // of weighted values.
 struct Gathered {
-    static long floats(long d) { return TILE_ROWS * (1 + PAGE + d); }
+    static long whole(long rows) { return (rows + 15) / 16 * 16; }  // so that what follows begins a line
+    static long floats(long rows, long d) { return whole(rows) + rows * (PAGE + d); }
     float *most, *weight, *out;
     long d;
 
-    Gathered(float* memory, long head_dim)
-        : most(memory), weight(most + TILE_ROWS), out(weight + TILE_ROWS * PAGE), d(head_dim) {}
-    void clear(long rows) {
+    Gathered(float* memory, long rows, long head_dim)
+        : most(memory), weight(most + whole(rows)), out(weight + rows * PAGE), d(head_dim) {}
+    void clear(long rows) const {
         std::fill(most, most + rows, -INFINITY);
         std::fill(weight, weight + rows * PAGE, 0.0f);
         std::fill(out, out + rows * d, 0.0f);
     }
-    void add(const Gathered& other, long rows) {
+    void add(const Gathered& other, long rows) const {
         for (long r = 0; r < rows; r++) {
             if (other.most[r] == -INFINITY) continue;
             const float now = std::max(most[r], other.most[r]);
@@ -93,8 +100,10 @@ struct Place {
 
 // Of TOGETHER rows the first number of each, then the second of each, and so on: what is wanted together.
 template <class T> struct Queries {
+    static constexpr long ROWS = EXACT_ROWS;
+    static long room(long rows) { return rows; }
     std::vector<float> q;
-    Queries(const float* const* from, long rows, long d) : q((rows + TOGETHER - 1) / TOGETHER * TOGETHER * d) {
+    Queries(const float* const* from, long rows, long d, float) : q((rows + TOGETHER - 1) / TOGETHER * TOGETHER * d) {
         for (long r = 0; r < rows; r++)
             for (long c = 0; c < d; c++) q[r / TOGETHER * TOGETHER * d + c * TOGETHER + r % TOGETHER] = from[r][c];
     }
@@ -155,10 +164,12 @@ static inline float to_int16(const float* x, long count, float most, int16_t* to
 
 // As above, of pairs.
 template <> struct Queries<int8_t> {
+    static constexpr long ROWS = EXACT_ROWS;
+    static long room(long rows) { return rows; }
     std::vector<int32_t> pairs;
-    float scale[TILE_ROWS];
+    float scale[EXACT_ROWS];
     const long d;
-    Queries(const float* const* from, long rows, long head_dim)
+    Queries(const float* const* from, long rows, long head_dim, float)
         : pairs((rows + TOGETHER - 1) / TOGETHER * TOGETHER * head_dim / 2), d(head_dim) {
         std::vector<int32_t> row(d / 2);
         for (long r = 0; r < rows; r++) {
@@ -264,47 +275,51 @@ template <int R> struct Products<int8_t, R> {
 
 // --- softmax, the same for all
 
+// Scores of `count` pages (of base 2), of which a row sees the first `seen` tokens, become weights, 0
+// where it sees none.
+static inline void soften(float* scores, long seen, int count, const Gathered& to, long row) {
+    const int mine = (int)std::min((long)count, (std::max(0L, seen) + PAGE - 1) / PAGE);
+    for (long c = std::max(0L, seen); c < mine * PAGE; c++) scores[c] = -INFINITY;
+    for (int p = mine; p < count; p++) save(scores + p * PAGE, splat(0));
+    if (!mine) return;
+    Vec top = load(scores);
+    for (int p = 1; p < mine; p++) top = greater(top, load(scores + p * PAGE));
+    const float most = to.most[row], now = std::max(most, largest(top));
+    if (now == -INFINITY) {
+        for (int p = 0; p < mine; p++) save(scores + p * PAGE, splat(0));
+        return;
+    }
+    Vec sum = splat(0);
+    for (int p = 0; p < mine; p++) {
+        const Vec e = power_of_two(load(scores + p * PAGE) - splat(now));
+        save(scores + p * PAGE, e);
+        sum = sum + e;
+    }
+    float *const weight = to.weight + row * PAGE, *const out = to.out + row * to.d;
+    if (now == most) {
+        save(weight, load(weight) + sum);
+        return;
+    }
+    const Vec keep = splat(std::exp2(most - now));
+    save(weight, load(weight) * keep + sum);
+    for (long c = 0; c < to.d; c += 16) save(out + c, load(out + c) * keep);
+    to.most[row] = now;
+}
+
 // R rows of a tile against up to KEYS keys of one head; row r sees the first seen[r] of them.
 template <class T, int R>
 static void attend(const Queries<T>& q, long row, const long* seen, const Place& keys, const Place& values,
-    int count, long there, const Shape& s, float scale, Gathered& to) {
+    int count, long there, const Shape& s, float scale, const Gathered& to) {
     float scores[R][KEYS];
-    float* const out = to.out + row * s.head_dim;
     Products<T, R>::score(q, row, keys, count, s, scale, scores);
-    for (int r = 0; r < R; r++) {
-        for (long c = std::max(0L, seen[r]); c < count * PAGE; c++) scores[r][c] = -INFINITY;
-        Vec top = load(scores[r]);
-        for (int p = 1; p < count; p++) top = greater(top, load(scores[r] + p * PAGE));
-        float& most = to.most[row + r];
-        const float now = std::max(most, largest(top));
-        if (now == -INFINITY) {
-            for (int c = 0; c < count * PAGE; c++) scores[r][c] = 0;
-            continue;
-        }
-        Vec sum = splat(0);
-        for (int p = 0; p < count; p++) {
-            const Vec e = power_of_two(load(scores[r] + p * PAGE) - splat(now));
-            save(scores[r] + p * PAGE, e);
-            sum = sum + e;
-        }
-        float* const weight = to.weight + (row + r) * PAGE;
-        if (now == most) {
-            save(weight, load(weight) + sum);
-        } else {
-            const float keep = std::exp2(most - now);
-            save(weight, load(weight) * splat(keep) + sum);
-            for (long c = 0; c < s.head_dim; c += 16)
-                save(out + r * s.head_dim + c, load(out + r * s.head_dim + c) * splat(keep));
-            most = now;
-        }
-    }
-    Products<T, R>::weigh(scores, seen, values, count, there, s, out);
+    for (int r = 0; r < R; r++) soften(scores[r], seen[r], count, to, row + r);
+    Products<T, R>::weigh(scores, seen, values, count, there, s, to.out + row * s.head_dim);
 }
 
 // A tile's rows against tokens first..first+PIECE-1 of a source; row r sees its first seen[r] tokens.
 template <class T>
 static void attend_piece(const Queries<T>& q, long rows, const long* seen, const Source& source, long first,
-    long kv, const Shape& s, float scale, Gathered& to) {
+    long kv, const Shape& s, float scale, const Gathered& to) {
     long last = 0;
     for (long r = 0; r < rows; r++) last = std::max(last, seen[r]);
     last = std::min(last, first + PIECE);
@@ -338,12 +353,19 @@ static void attend_piece(const Queries<T>& q, long rows, const long* seen, const
     }
 }
 
-// One key head of some tokens of a run: TILE_ROWS rows at most, for each token the heads that share
+#if HAS_AMX
+#include "attention_amx.h"
+template <class T> using Bulk = std::conditional_t<sizeof(T) < sizeof(float), BulkQueries<T>, Queries<T>>;
+#else
+template <class T> using Bulk = Queries<T>;
+#endif
+
+// One key head of some tokens of a run: MOST_ROWS rows at most, for each token the heads that share
 // the key head.
 struct Tile {
     const Run& run;
     const long rows;
-    long at[TILE_ROWS], seen[TILE_ROWS];  // where each row's head begins in queries and output
+    long at[MOST_ROWS], seen[MOST_ROWS];  // where each row's head begins in queries and output
 
     Tile(const Run& of, long token, long tokens, long kv, const Shape& s)
         : run(of), rows(std::min(tokens, of.length - token) * (s.heads / s.kv_heads)) {
@@ -363,18 +385,46 @@ struct Tile {
     }
 };
 
+// A tile against all of its pieces into `out`, or, where there is a `part`, against one into that.
+template <class Queries>
+static void attend_tile(Tile& tile, const float* q, const Source* sources, long kv, const Shape& s, long piece,
+    float* part, float* out) {
+    const long d = s.head_dim, room = Queries::room(tile.rows), size = Gathered::floats(room, d);
+    const float scale = 1.44269504f / std::sqrt((float)d);  // softmax to the base of two
+    const float* from[MOST_ROWS];
+    for (long r = 0; r < tile.rows; r++) from[r] = q + tile.at[r];
+    const Queries rows(from, tile.rows, d, scale);
+    float* const memory = (float*)scratch<Line, 6>((2 * size + 15) / 16);
+    const Gathered all(memory, room, d), some(part ? part : memory + size, room, d);
+    if (!part) all.clear(room);
+    tile.each_piece(sources, [&](const Source& source, long first) {
+        if (part && piece--) return;
+        some.clear(room);
+        attend_piece(rows, tile.rows, tile.seen, source, first, kv, s, scale, some);
+        if (!part) all.add(some, tile.rows);
+    });
+    if (!part) all.finish(tile.rows, out, tile.at);
+}
+
+// Rows from `exact` on, of whole runs, are in bulk.
 template <class T>
 static void attention(Pool& pool, const float* q, const Run* runs, long count, const Source* sources,
-    const Shape& s, float* out) {
-    const long d = s.head_dim, tokens = std::max(1L, TILE_ROWS / (s.heads / s.kv_heads));
-    const float scale = 1.44269504f / std::sqrt((float)d);  // softmax to the base of two
+    const Shape& s, long exact, float* out) {
     struct Item {
-        long run, token, kv, piece, partial;
+        long run, token, kv, piece, part;  // where in `parts`, or -1: all pieces, into `out`
+    };
+    const long group = s.heads / s.kv_heads;
+    auto bulk = [&](const Run& run) { return run.start >= exact; };
+    auto tokens = [&](const Run& run) {
+        return std::max(1L, (bulk(run) ? Bulk<T>::ROWS : Queries<T>::ROWS) / group);
+    };
+    auto room = [&](const Run& run) {
+        return (bulk(run) ? Bulk<T>::room : Queries<T>::room)(run.length * group);
     };
     // A run of one tile leaves its pieces to several threads, and they are merged afterwards; longer
     // ones have tiles enough.
     std::vector<Item> items, merges;
-    long partials = 0;
+    long floats = 0;
     for (long i = 0; i < count; i++) {
         const Run& run = runs[i];
         long pieces = 0;
@@ -382,44 +432,35 @@ static void attention(Pool& pool, const float* q, const Run* runs, long count, c
             const long read = run.context < 0 ? sources[j].tokens : run.context + run.length;
             pieces += (read + PIECE - 1) / PIECE;
         }
-        const bool apart = run.length <= tokens && pieces > 1;
-        for (long token = 0; token < run.length; token += tokens)
-            for (long piece = apart ? 0 : -1; piece < (apart ? pieces : 0); piece++)
-                for (long kv = 0; kv < s.kv_heads; kv++) {
-                    if (apart && piece == 0) merges.push_back({i, 0, kv, pieces, partials + kv});
-                    items.push_back({i, token, kv, piece, partials + piece * s.kv_heads + kv});
-                }
-        if (apart) partials += pieces * s.kv_heads;
+        if (run.length > tokens(run) || pieces < 2) {
+            for (long token = 0; token < run.length; token += tokens(run))
+                for (long kv = 0; kv < s.kv_heads; kv++) items.push_back({i, token, kv, 0, -1});
+            continue;
+        }
+        const long size = Gathered::floats(room(run), s.head_dim);
+        for (long kv = 0; kv < s.kv_heads; kv++) merges.push_back({i, 0, kv, pieces, floats + kv * size});
+        for (long piece = 0; piece < pieces; piece++)
+            for (long kv = 0; kv < s.kv_heads; kv++, floats += size) items.push_back({i, 0, kv, piece, floats});
     }
-    const long size = Gathered::floats(d);
-    const std::unique_ptr<float[]> kept(new float[partials * size]);
+    float* const parts = (float*)scratch<Line, 7>((floats + 15) / 16);
     pool.run((long)items.size(), [&](long number) {
         const Item& item = items[number];
-        Tile tile(runs[item.run], item.token, tokens, item.kv, s);
-        const float* from[TILE_ROWS];
-        for (long r = 0; r < tile.rows; r++) from[r] = q + tile.at[r];
-        const Queries<T> rows(from, tile.rows, d);
-        const std::unique_ptr<float[]> memory(new float[2 * size]);
-        Gathered all(memory.get(), d);
-        all.clear(tile.rows);
-        long piece = 0;
-        tile.each_piece(sources, [&](const Source& source, long first) {
-            if (item.piece >= 0 && piece++ != item.piece) return;
-            Gathered some(item.piece < 0 ? memory.get() + size : kept.get() + item.partial * size, d);
-            some.clear(tile.rows);
-            attend_piece(rows, tile.rows, tile.seen, source, first, item.kv, s, scale, some);
-            if (item.piece < 0) all.add(some, tile.rows);
-        });
-        if (item.piece < 0) all.finish(tile.rows, out, tile.at);
+        const Run& run = runs[item.run];
+        Tile tile(run, item.token, tokens(run), item.kv, s);
+        float* const part = item.part < 0 ? nullptr : parts + item.part;
+        if (bulk(run)) attend_tile<Bulk<T>>(tile, q, sources, item.kv, s, item.piece, part, out);
+        else attend_tile<Queries<T>>(tile, q, sources, item.kv, s, item.piece, part, out);
     });
     pool.run((long)merges.size(), [&](long number) {
         const Item& item = merges[number];
-        const Tile tile(runs[item.run], 0, tokens, item.kv, s);
-        const std::unique_ptr<float[]> memory(new float[size]);
-        Gathered all(memory.get(), d);
+        const Run& run = runs[item.run];
+        const Tile tile(run, 0, tokens(run), item.kv, s);
+        const long size = Gathered::floats(room(run), s.head_dim);
+        float* const memory = (float*)scratch<Line, 6>((size + 15) / 16);
+        const Gathered all(memory, room(run), s.head_dim);
         all.clear(tile.rows);
         for (long piece = 0; piece < item.piece; piece++)
-            all.add(Gathered(kept.get() + (item.partial + piece * s.kv_heads) * size, d), tile.rows);
+            all.add(Gathered(parts + item.part + piece * s.kv_heads * size, room(run), s.head_dim), tile.rows);
         all.finish(tile.rows, out, tile.at);
     });
 }

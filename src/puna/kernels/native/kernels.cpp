@@ -120,19 +120,20 @@ EXPORT void puna_store(
 
 // Attention of runs of rows to pages of sources; see attention.h. `runs` [n, 5]: start, length, context
 // (below 0: every row sees all), first source, number of sources. `sources` [m, 4]: the addresses of
-// keys, values and page numbers (0: these are 0, 1, 2 ...), and the number of tokens.
+// keys, values and page numbers (0: these are 0, 1, 2 ...), and the number of tokens. Runs from row `exact`
+// on are in bulk.
 EXPORT void puna_attention(
     const float* q, int type, const int64_t* runs, long n, const int64_t* sources, long m, long heads,
-    long kv_heads, long head_dim, float* out) {
+    long kv_heads, long head_dim, long exact, float* out) {
     std::vector<Run> r(n);
     std::vector<Source> s(m);
     for (long i = 0; i < n; i++, runs += 5) r[i] = {runs[0], runs[1], runs[2], runs[3], runs[4]};
     for (long i = 0; i < m; i++, sources += 4)
         s[i] = {(const void*)sources[0], (const void*)sources[1], (const int64_t*)sources[2], (long)sources[3]};
     const Shape shape{heads, kv_heads, head_dim};
-    if (type == CACHE_INT8) attention<int8_t>(*pool, q, r.data(), n, s.data(), shape, out);
-    else if (type == CACHE_BF16) attention<uint16_t>(*pool, q, r.data(), n, s.data(), shape, out);
-    else attention<float>(*pool, q, r.data(), n, s.data(), shape, out);
+    if (type == CACHE_INT8) attention<int8_t>(*pool, q, r.data(), n, s.data(), shape, exact, out);
+    else if (type == CACHE_BF16) attention<uint16_t>(*pool, q, r.data(), n, s.data(), shape, exact, out);
+    else attention<float>(*pool, q, r.data(), n, s.data(), shape, exact, out);
 }
 
 // `count` decoder layers, one after another; see layer.h.

@@ -60,7 +60,7 @@ static void layer(
     rotate(pool, q, cos, sin, rows, heads, head_dim, q);
     rotate(pool, k, cos, sin, rows, kv_heads, head_dim, k);
     store<T>(pool, w.keys, w.values, slots, k, v, rows, shape);
-    attention<T>(pool, q, runs.data(), n, sources.data(), shape, attended);
+    attention<T>(pool, q, runs.data(), n, sources.data(), shape, exact, attended);
     linear(pool, {wo}, wq.n, attended, rows, exact, nullptr, 0, x, 1, &h);
     gated(pool, {wgate, wup}, width, h, rows, exact, w.mlp_norm, eps, gate);
     linear(pool, {wdown}, wgate.n, gate, rows, exact, nullptr, 0, h, 1, &out);

@@ -2,35 +2,19 @@
 // residual. Integer weights meet activations that are quantised on the way in.
 #pragma once
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "formats.h"
 #include "pool.h"
+#include "scratch.h"
 #include "tiles.h"
 #include "vec.h"
 
 constexpr long ROWS_A_PASS = 512;      // activation rows that meet a panel while it is in the cache
 constexpr long MOST_BYTES = 1 << 20;   // weights that a thread takes at once
 constexpr float SMALLEST = 1e-35f;     // activations below it count as 0: 127 / them is infinite
-
-// Memory that a thread keeps between calls, one for each `use`, from the beginning of a cache line on.
-template <class T, int use = 0> static T* scratch(long count) {
-    struct Free {
-        void operator()(T* memory) const { operator delete[](memory, std::align_val_t(64)); }
-    };
-    thread_local std::unique_ptr<T[], Free> memory;
-    thread_local long there = 0;
-    if (there < count) {
-        memory.reset();  // first, so that old and new are never there together
-        memory.reset((T*)operator new[](count * sizeof(T), std::align_val_t(64)));
-        there = count;
-    }
-    return memory.get();
-}
 
 template <class Work> static void each_row(Pool& pool, long rows, const Work& work) {
     if (rows < 4) {

@@ -21,6 +21,7 @@ constexpr int LANES = 4;
 #endif
 typedef float lanes __attribute__((vector_size(LANES * 4)));
 typedef int32_t ilanes __attribute__((vector_size(LANES * 4)));
+typedef uint32_t words __attribute__((vector_size(LANES * 4)));
 typedef int16_t pairs __attribute__((vector_size(LANES * 4)));  // two of them in each lane
 
 struct Vec {
@@ -44,7 +45,15 @@ static inline Vec operator-(Vec a, const Vec& b) { EACH a.v[i] -= b.v[i]; return
 static inline Vec operator*(Vec a, const Vec& b) { EACH a.v[i] *= b.v[i]; return a; }
 static inline Vec operator/(Vec a, const Vec& b) { EACH a.v[i] /= b.v[i]; return a; }
 static inline void add_product(Vec& sum, const Vec& a, const Vec& b) { EACH sum.v[i] += a.v[i] * b.v[i]; }
-static inline Vec greater(Vec a, const Vec& b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
+// a > b ? a : b, so that b stays where it is NaN: one instruction, for which the compiler would take two.
+static inline lanes greater(lanes a, lanes b) {
+#if defined(__AVX512F__)
+    return _mm512_max_ps(a, b);
+#else
+    return a > b ? a : b;
+#endif
+}
+static inline Vec greater(Vec a, const Vec& b) { EACH a.v[i] = greater(a.v[i], b.v[i]); return a; }
 
 typedef float four __attribute__((vector_size(16)));
 template <class Both> static inline float folded(const Vec& a, const Both& both) {
@@ -93,7 +102,7 @@ static inline Vec exponential(Vec x) {
 static inline Vec power_of_two(Vec x) {
     Vec r;
     EACH {
-        const lanes t = -127.0f > x.v[i] ? -127.0f - (lanes){} : x.v[i];
+        const lanes t = greater(-127.0f - (lanes){}, x.v[i]);
         const lanes shifted = t + 12582912.0f;  // 1.5 * 2^23: rounds to the nearest integer
         const lanes f = t - (shifted - 12582912.0f);
         lanes p = (lanes){} + 1.326472731e-3f;
@@ -102,7 +111,7 @@ static inline Vec power_of_two(Vec x) {
         p = p * f + 2.402224243e-1f;
         p = p * f + 6.931470037e-1f;
         p = p * f + 1.0f;
-        const ilanes bits = ((ilanes)shifted << 23) + 0x3f800000;  // all but the integer falls out
+        const words bits = ((words)shifted << 23) + 0x3f800000u;  // all but the integer falls out
         r.v[i] = p * (lanes)bits;
     }
     return r;
@@ -113,7 +122,9 @@ static inline Vec widen(const float* p) { return load(p); }
 static inline Vec widen(const uint16_t* p) {  // bf16
     Vec r;
     EACH {
-#if LANES_ARE_8  // else the compiler takes twice as many instructions
+#if defined(__AVX512F__)
+        r.v[i] = (lanes)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16);
+#elif LANES_ARE_8  // else the compiler takes twice as many instructions
         r.v[i] = (lanes)_mm256_slli_epi32(
             _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)(p + i * LANES))), 16);
 #else
