@@ -19,7 +19,7 @@ from pathlib import Path
 
 FOLDER = Path(os.environ.get("PUNA_BENCH_PEERS", Path(__file__).parent / ".peers"))
 LLAMA_CPP = FOLDER / "llama.cpp" / "bin"
-# The library of llama.cpp's kernels without AMX, in whose place it stands: on one row AMX is slower.
+# The library of its kernels without AMX, which is faster where rows are few.
 LLAMA_CPP_WITHOUT_AMX = FOLDER / "llama.cpp-without-amx" / "bin"
 PYTHON = FOLDER / "venv" / "bin" / "python"  # transformers, CTranslate2, ONNX Runtime
 PEAK = FOLDER / "peak"  # no engine, but as little committed

@@ -5,6 +5,7 @@
 #include <simde/x86/avx512.h>
 #include <immintrin.h>
 
+#include <cstdint>
 #include <cstring>
 
 static inline __m512 joined(__m256 low, __m256 high) {
@@ -33,6 +34,21 @@ static inline __m512i both_halves(__m256i low, __m256i high) {
     both_halves(_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))
 #define _mm512_cvtepi8_epi32(b) \
     both_halves(_mm256_cvtepi8_epi32(b), _mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))
+// Of two vectors of floats: rounded to nearest, ties to even, those of `low` first.
+static inline __m512bh narrowed(__m512 high, __m512 low) {
+    uint32_t bits[32];
+    uint16_t both[32];
+    memcpy(bits, &low, 64);
+    memcpy(bits + 16, &high, 64);
+    for (int i = 0; i < 32; i++) {
+        const bool number = (bits[i] & 0x7fffffff) <= 0x7f800000;
+        both[i] = (uint16_t)(number ? (bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16 : bits[i] >> 16 | 64);
+    }
+    __m512bh packed;
+    memcpy(&packed, both, 64);
+    return packed;
+}
+#define _mm512_cvtne2ps_pbh narrowed
 #define _mm512_cvtph_ps widened_halves
 #define _mm512_cvtepi32_ps converted
 
