@@ -251,7 +251,7 @@ static void blocks_times_tiles(
             const auto& [w, b] = of[i];
             const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
             if (w.format == BF16) {  // lies as tiles do
-                block[i] = {data + p * GROUPS * 2048, 128, 64, 2048};
+                block[i] = {data + p * GROUPS * 2048, 128, 64, 2048, number <= 2};
                 continue;
             }
             uint16_t* const to = wide + i * GROUPS * tiles::STEP;
@@ -259,7 +259,7 @@ static void blocks_times_tiles(
                 constexpr int format = std::remove_pointer<decltype(type)>::type::FORMAT;
                 tiles::widen<format>(data + p * (PANEL / block_columns(format) * block_bytes(format)), steps, to);
             });
-            block[i] = {(const uint8_t*)to, 64, tiles::STEP, 2 * tiles::STEP};
+            block[i] = {(const uint8_t*)to, 64, tiles::STEP, 2 * tiles::STEP, false};
         }
         constexpr long TILES = GROUPS * tiles::TILE * 32;  // bf16 of a tile of rows in a panel
         for (long t = 0; t < number; t += 2)

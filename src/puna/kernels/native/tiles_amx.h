@@ -20,7 +20,6 @@ constexpr int STEP = 2 * TILE * 32; // bf16 of the two tiles of weights that 32 
 template <int format> static void signed_bytes(const uint8_t* block, int groups, int8_t* to) {
     for (int g = 0; g < groups; g++, to += 1024) {
         const uint8_t* at = Integers<format>::group(block, g);
-        ask<COLS * block_bytes(format) / block_columns(format)>(at);
 #pragma GCC unroll 8
         for (int t = 0; t < 8; t++)
             for (int i = 0; i < 2; i++) {
@@ -52,6 +51,7 @@ static void times_exact(
         for (int m = 0; m < M; m++) sum[m] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
         const auto multiply = [&](auto turn, int g) {
             constexpr int T = decltype(turn)::value;
+            ask<Integers<format>::GROUP_BYTES / 2>(block + (i * groups + g) * Integers<format>::GROUP_BYTES / 2);
             for (int h = 0; h < HALVES; h++) {
                 amx::zero<T>();
                 amx::load<2 + T>(a.q + g * 32 + h * 16, PANEL);
@@ -63,20 +63,16 @@ static void times_exact(
         const auto add = [&](int turn, int g) {
             const uint8_t* at = Integers<format>::group(block, g);
             const __m512 ws = halves_at(Integers<format>::scales(block, g) + i * 32);
-            __m512 own[2], least;
-            if (format == Q6)
-                for (int h = 0; h < 2; h++)
-                    own[h] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen_at(at + h * 32 + i * 16)));
-            if (format == Q4M) {
-                own[0] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sixteen_at(at + i * 16)));
-                least = Integers<format>::minimum(block, at, i);
-            }
+            __m512 own[HALVES], least;
+            if (format == Q6 || format == Q4M)
+                for (int h = 0; h < HALVES; h++) own[h] = Integers<format>::own(at, h, i);
+            if (format == Q4M) least = Integers<format>::minimum(block, at, i);
 #pragma GCC unroll 16
             for (int m = 0; m < M; m++) {
                 __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(dots[turn][0][m]));
-                if (format == Q6 || format == Q4M) dot = _mm512_mul_ps(dot, own[0]);  // exact, as are the sums
+                if (format == Q6 || format == Q4M) dot = _mm512_mul_ps(dot, own[0]);
                 if (format == Q6)
-                    dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(dots[turn][1][m])), own[1], dot);
+                    dot = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(dots[turn][HALVES - 1][m])), own[HALVES - 1], dot);
                 const __m512 as = _mm512_set1_ps(a.scale[m * GROUPS + g]);
                 sum[m] = _mm512_fmadd_ps(dot, _mm512_mul_ps(ws, as), sum[m]);
                 if (format == Q4M) {
@@ -122,16 +118,12 @@ template <int format> static void widen(const uint8_t* block, int groups, uint16
     for (int g = 0; g < groups; g++)
         for (int i = 0; i < 2; i++, to += STEP / 2) {
             const uint8_t* at = Integers<format>::group(block, g);
-            if (i == 0) ask<COLS * block_bytes(format) / block_columns(format)>(at);
+            if (i == 0) ask<Integers<format>::GROUP_BYTES>(at);
             const __m512 ws = halves_at(Integers<format>::scales(block, g) + i * 32);
             __m512 by[2] = {ws, ws}, less[2];
-            if (format == Q6)
+            if (format == Q6 || format == Q4M)
                 for (int h = 0; h < 2; h++)
-                    by[h] = _mm512_mul_ps(
-                        ws, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sixteen_at(at + h * 32 + i * 16))));
-            if (format == Q4M)
-                by[0] = by[1] = _mm512_mul_ps(
-                    ws, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(sixteen_at(at + i * 16))));
+                    by[h] = _mm512_mul_ps(ws, Integers<format>::own(at, format == Q6 ? h : 0, i));
             constexpr float offset = format == Q8 ? 128 : format == Q4 ? 8 : 32;
             for (int h = 0; h < 2; h++)
                 less[h] = format == Q4M ? Integers<format>::minimum(block, at, i)
@@ -156,6 +148,7 @@ template <int format> static void widen(const uint8_t* block, int groups, uint16
 struct WideBlock {
     const uint8_t* at;
     long stride, half, step;
+    bool far;  // in memory, not in a cache
 };
 
 struct BulkTiles : amx::Tiles {
@@ -181,6 +174,7 @@ static void times_bulk(
     }
     const uint8_t* at = w.at;
     for (int s = 0; s < steps; s++, at += w.step, a += TILE * 32) {
+        if (w.far) ask<2 * STEP>(at);
         amx::load<4>(a, 64);
         amx::load<6>(at, w.stride);
         amx::multiply_bf16<0, 4, 6>();

@@ -26,7 +26,7 @@ static inline __m512 halves_at(const uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p));
 }
 // Asks for what will be read AHEAD bytes from here on. In assembly: calls that only prefetch are dropped.
-constexpr long AHEAD = 6144;
+constexpr long AHEAD = 8192;
 template <int bytes> static inline void ask(const uint8_t* at) {
 #pragma GCC unroll 32
     for (int line = 0; line < bytes; line += 64) asm volatile("prefetcht1 %0" ::"m"(at[AHEAD + line]));
@@ -38,6 +38,7 @@ template <int format> struct Integers {
     static constexpr bool WIDE = false;
     static constexpr int FORMAT = format, TOGETHER = 8;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
+    static constexpr long GROUP_BYTES = COLS * block_bytes(format) / block_columns(format);
     const uint8_t* block;
 
     static void start(const int8_t* q, int32_t* to) {
@@ -92,8 +93,8 @@ private:
             for (int i = 0; i < W; i++) sum[m][i] = _mm512_loadu_ps(sums + m * ROWS + i * 16);
         for (int g = 0; g < groups; g++) {
             const uint8_t* at = group(block, g);
-            if (half == 0) ask<COLS * block_bytes(format) / block_columns(format)>(at);
-            __m512i dot[M][W];
+            ask<GROUP_BYTES * W / 2>(block + (half * groups + g) * GROUP_BYTES * W / 2);
+            __m512 dot[M][W];  // whole numbers below 2^24, so floats hold them exactly
 #pragma GCC unroll 2
             for (int h = 0; h < HALVES; h++) {
                 __m512i acc[M][W];
@@ -112,13 +113,11 @@ private:
                     }
                 }
                 for (int i = 0; i < W; i++) {
-                    const __m512i own = format == Q6
-                        ? _mm512_cvtepi8_epi32(sixteen_at(at + h * 32 + (half + i) * 16))
-                        : _mm512_cvtepu8_epi32(sixteen_at(at + (half + i) * 16));
+                    const __m512 by = format == Q6 || format == Q4M ? own(at, h, half + i) : _mm512_setzero_ps();
                     for (int m = 0; m < M; m++) {
-                        const __m512i now = format == Q6 || format == Q4M
-                            ? _mm512_mullo_epi32(acc[m][i], own) : acc[m][i];
-                        dot[m][i] = h ? _mm512_add_epi32(dot[m][i], now) : now;
+                        const __m512 now = _mm512_cvtepi32_ps(acc[m][i]);
+                        dot[m][i] = format != Q6 && format != Q4M ? now
+                                  : h ? _mm512_fmadd_ps(now, by, dot[m][i]) : _mm512_mul_ps(now, by);
                     }
                 }
             }
@@ -128,7 +127,7 @@ private:
                 for (int m = 0; m < M; m++) {
                     const float as = a.scale[m * GROUPS + g];
                     const __m512 by = _mm512_mul_ps(ws, _mm512_set1_ps(as));
-                    sum[m][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m][i]), by, sum[m][i]);
+                    sum[m][i] = _mm512_fmadd_ps(dot[m][i], by, sum[m][i]);
                     if (format == Q4M) {
                         const __m512 total = _mm512_set1_ps((float)a.start[m * STARTS + g * 2] * as);
                         sum[m][i] = _mm512_fnmadd_ps(least, total, sum[m][i]);
@@ -141,6 +140,11 @@ private:
     }
 
 public:
+    // The whole scale of run h of the columns of a group of 256.
+    static __m512 own(const uint8_t* at, int h, int half) {
+        const __m128i bytes = sixteen_at(at + h * 32 + half * 16);
+        return _mm512_cvtepi32_ps(format == Q6 ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
+    }
     // What a minimal format takes off for each unit of the activations.
     static __m512 minimum(const uint8_t* block, const uint8_t* at, int half) {
         return _mm512_mul_ps(
