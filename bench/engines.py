@@ -11,9 +11,11 @@ are 512 tokens, each sequence with memory of its own for them. Puna is its whole
 and greedy sampling are counted, speculation is off. llama.cpp is asked as its own bench programs
 ask it: no sampling. In int4 it runs without and with mmap at prefill and batch 1, and its better
 counts; elsewhere only without, for it packs these weights anew either way and no difference was
-seen. Beside decode at batch 1 stands a bound: how often the same threads can read as many bytes as
-the weights have. Beside prefill in int4 another: what of it the arithmetic takes at the peak that
-this processor reaches in registers (`contenders/peak.cpp`).
+seen. On a processor with AMX it runs once more with kernels that leave AMX out, which are faster
+where rows are few. Beside decode at batch 1 stands a bound: how often the same threads can read as
+many bytes as the weights have. Beside prefill in int4 others: what of it the arithmetic takes at
+the peak that this processor reaches in registers (`contenders/peak.cpp`), in integers and, with
+AMX, in tiles of bf16.
 
 Not all are asked for all. OpenVINO GenAI is behind the others at batch 1, and computing the prompts
 of a batch takes it and ONNX Runtime minutes: so the one stays out of batches, the other of those
@@ -38,7 +40,14 @@ from bench import checkpoints, peers
 from bench.rows import FILES, HEADER, HERE, PUNA, THREADS, Row, record
 from puna.llama.shapes import tensor_shapes
 
-BOUND, PEAK = "reading the weights", "multiplying in registers"
+BOUND = "reading the weights"
+PEAK, TILES = "multiplying in registers", "multiplying in tiles"
+WITHOUT_AMX = "without AMX"
+BOUNDS = {
+    BOUND: ("the bound", 0.9),
+    PEAK: ("the peak of integers in vectors", 0.8),
+    TILES: ("the peak of bf16 in tiles", None),
+}  # what each is called in the table, and the target
 PREFILL = 0  # among batches
 MANY = 4, 8, 16
 FEW = PREFILL, 1
@@ -81,10 +90,10 @@ def int4(modes: Sequence[str]) -> tuple[list[Engine], list[Work]]:
     file = checkpoints.gguf_checkpoint(FILES, "1B", "Q4_0")
     hf = checkpoints.hf_checkpoint(FILES, "1B")
     peak = [str(peers.PYTHON), str(HERE / "contenders/run_peak.py"), str(peers.PEAK)]
-    engines = [
-        *_on_gguf("Q4_0", file, modes),
-        Engine(PEAK, "", [*peak, str(MULTIPLICATIONS), str(THREADS)], (PREFILL,)),
-    ]
+    peak += [str(MULTIPLICATIONS), str(THREADS)]
+    engines = [*_on_gguf("Q4_0", file, modes), Engine(PEAK, "", peak, (PREFILL,))]
+    if peers.without_amx():
+        engines += [Engine(TILES, "", [*peak, "tiles"], (PREFILL,))]
     if onnx := peers.made(peers.onnxruntime_model, hf):
         terms = f"groups of 32, head int8, {size(onnx)}"
         batches = (*FEW, 4)
@@ -143,6 +152,8 @@ def _on_gguf(
         llama_cpp(kind, file, mode, sequences, context, (*FEW, *(MANY if not at else ())))
         for at, mode in enumerate(modes)
     ]
+    if peers.without_amx():
+        engines += [llama_cpp(kind, file, WITHOUT_AMX, sequences, context)]
     script = str(HERE / "contenders/run_bound.py")
     command = [str(peers.PYTHON), script, str(file.stat().st_size), str(THREADS)]
     return [*engines, Engine(BOUND, "", command, (1,))]
@@ -156,10 +167,12 @@ def llama_cpp(
     context: int,
     batches: Sequence[int] = (*FEW, *MANY),
 ) -> Engine:
-    """`sequences` of `context` tokens are what its cache holds."""
+    """`sequences` of `context` tokens are what its cache holds; `mode` is how it loads, or
+    WITHOUT_AMX."""
     script, program = HERE / "contenders/run_llamacpp.py", peers.LLAMA_CPP / "contender"
-    arguments = (script, program, file, mode, THREADS, sequences, context)
-    command = [sys.executable, *map(str, arguments)]
+    before, load = (peers.without_amx(), "none") if mode == WITHOUT_AMX else ([], mode)
+    arguments = (script, program, file, load, THREADS, sequences, context)
+    command = [*before, sys.executable, *map(str, arguments)]
     return Engine(f"llama.cpp {kind}, {mode}", "the same file", command, batches)
 
 
@@ -264,13 +277,11 @@ def measure(
                         if number >= 0:
                             rates[one.engine.name].append(rate)
             whole = {name: each for name, each in rates.items() if len(each) == rounds}
-            bounds = {name: whole.pop(name) for name in (BOUND, PEAK) if name in whole}
+            bounds = {name: whole.pop(name) for name in BOUNDS if name in whole}
             rows = [Row(group, work.title, whole, target=work.target)]
             for name, each in bounds.items():
                 both = {PUNA: whole[PUNA], name: each}
-                title, target = (
-                    ("the bound", 0.9) if name == BOUND else ("the arithmetic's peak", 0.8)
-                )
+                title, target = BOUNDS[name]
                 rows.append(Row(group, f"{work.title}, of {title}", both, target=target))
             record(rows)
 

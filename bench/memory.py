@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import peers
 from bench.checkpoints import gguf_checkpoint
-from bench.engines import Engine, Running, llama_cpp, puna, running
+from bench.engines import WITHOUT_AMX, Engine, Running, llama_cpp, puna, running
 from bench.rows import FILES, PUNA, Row, record
 from puna.llama.prepare import prepare
 from puna.llama.weights import open_checkpoint
@@ -74,7 +74,7 @@ def main() -> None:
         f"llama.cpp, {mode}": [
             peak(llama_cpp("Q4_0", file, mode, sequences=1, context=CONTEXT), 1024)
         ]
-        for mode in ("none", "mmap")
+        for mode in ("none", "mmap", *([WITHOUT_AMX] if peers.without_amx() else []))
     }
     rows: list[Row] = []
     for what, path, more in (

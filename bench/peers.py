@@ -41,6 +41,13 @@ def install() -> None:
             )
 
 
+def without_amx() -> list[str]:
+    """What to put before a command of llama.cpp's so that it goes without AMX; nothing if that
+    changes nothing here."""
+    there = (LLAMA_CPP_WITHOUT_AMX / "libggml-cpu.so").exists()
+    return ["env", f"LD_LIBRARY_PATH={LLAMA_CPP_WITHOUT_AMX.resolve()}"] if there else []
+
+
 def made(convert: Callable[[Path], Path], hf: Path) -> Path | None:
     """What `convert` makes of the checkpoint; None, which is said, if it fails."""
     try:

@@ -25,7 +25,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def main() -> None:
     file = str(checkpoints.gguf_checkpoint(FILES, "1B", "Q4_0"))
     threads = str(len(os.sched_getaffinity(0)))
     context = 512  # of each client
-    ports = free_port(), free_port()
+    ports = [free_port() for _ in range(3 if peers.without_amx() else 2)]
     ours = [
         sys.executable,
         "-c",
@@ -140,14 +140,21 @@ def main() -> None:
         f"random={Path(file).stem}",
     ]
     theirs = [
-        *(str(peers.LLAMA_CPP / "llama-server"), "-m", file, "--port", str(ports[1])),
+        *(str(peers.LLAMA_CPP / "llama-server"), "-m", file),
         *("-t", threads, "-np", str(options.clients), "-c", str(context * options.clients)),
-        *("-lm", "none", "--no-webui", "--no-jinja", "--chat-template", "llama3"),
+        *("-lm", "none", "--no-webui", "--no-jinja", "--chat-template", "llama3", "--port"),
     ]
     kv = context * options.clients * 32768
     ours += ["--kv-memory", str(kv)]
-    taken: dict[str, list[tuple[float, float]]] = {PUNA: [], "llama-server": []}
-    with serving(ours, ports[0]) as first, serving(theirs, ports[1]) as second:
+    commands = {PUNA: ours, "llama-server": [*theirs, str(ports[1])]}
+    if before := peers.without_amx():
+        commands["llama-server, without AMX"] = [*before, *theirs, str(ports[2])]
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(serving(command, port))
+            for command, port in zip(commands.values(), ports, strict=True)
+        ]
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         first_words = [prompt_tokens(url, WORDS_EACH) for url in urls]
         words = [WORDS_EACH + max(first_words) - each for each in first_words]
@@ -161,7 +168,7 @@ def main() -> None:
                 else:
                     told = asyncio.run(load(url, options.clients, many, options.tokens, number))
                     taken[name].append(told)
-        memory = dict(zip(taken, (peak(first), peak(second)), strict=True))
+        memory = dict(zip(taken, map(peak, servers), strict=True))
     for at, (what, unit, target) in enumerate(
         (("tokens/s of all", "tokens/s", 2.5), ("p95 between pieces", "ms", 1.0))
     ):
