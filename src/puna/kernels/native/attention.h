@@ -103,8 +103,8 @@ struct Place {
 template <class T> struct Queries {
     static constexpr long ROWS = EXACT_ROWS;
     static long room(long rows) { return rows; }
-    std::vector<float> q;
-    Queries(const float* const* from, long rows, long d, float) : q((rows + TOGETHER - 1) / TOGETHER * TOGETHER * d) {
+    float* const q;
+    Queries(const float* const* from, long rows, long d, float) : q((float*)scratch<Line, 8>(ROWS * d / 16)) {
         for (long r = 0; r < rows; r++)
             for (long c = 0; c < d; c++) q[r / TOGETHER * TOGETHER * d + c * TOGETHER + r % TOGETHER] = from[r][c];
     }
@@ -114,7 +114,7 @@ template <class T, int R>
 static void score(const Queries<T>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
     for (int p = 0; p < count; p += ABREAST) {
-        const float* mine = q.q.data() + row * s.head_dim;
+        const float* mine = q.q + row * s.head_dim;
         lanes sum[ABREAST][R][Vec::N] = {};
         for (long c = 0; c < s.head_dim; c += STEPS) {
             for (int a = 0; a < ABREAST; a++) at.ask<STEPS * PAGE * sizeof(T)>(p + a, c * PAGE * sizeof(T));
@@ -125,7 +125,9 @@ static void score(const Queries<T>& q, long row, const Place& at, int count, con
                     for (int r = 0; r < R; r++) EACH sum[a][r][i] += key.v[i] * mine[r];
                 }
         }
+#pragma GCC unroll 2
         for (int a = 0; a < ABREAST; a++)
+#pragma GCC unroll 4
             for (int r = 0; r < R; r++)
                 save(scores[r] + (p + a) * PAGE, together<T>(joined(sum[a][r])) * splat(scale));
     }
@@ -151,6 +153,7 @@ static void weigh(float (*weights)[KEYS], const long*, const Place& at, int coun
             for (; key + 2 <= rows; key += 2) add(sum[0]), add(sum[1]);
             if (key < rows) add(sum[0]);
         }
+#pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
             EACH sum[0][r][i] += sum[1][r][i];
             save(out + r * d + c, load(out + r * d + c) + together<T>(joined(sum[0][r])));
@@ -175,20 +178,20 @@ static inline float to_int16(const float* x, long count, float most, int16_t* to
 template <> struct Queries<int8_t> {
     static constexpr long ROWS = EXACT_ROWS;
     static long room(long rows) { return rows; }
-    std::vector<int32_t> pairs;
+    int32_t* const pairs;
     float scale[EXACT_ROWS];
     const long d;
     Queries(const float* const* from, long rows, long head_dim, float)
-        : pairs((rows + TOGETHER - 1) / TOGETHER * TOGETHER * head_dim / 2), d(head_dim) {
-        std::vector<int32_t> row(d / 2);
+        : pairs((int32_t*)scratch<Line, 8>((ROWS + 2) * head_dim / 32)), d(head_dim) {
+        int32_t* const row = pairs + ROWS * d / 2;
         for (long r = 0; r < rows; r++) {
             float most = 0, nothing = 0;
             for (long c = 0; c < d; c++) {
                 most = std::max(most, std::fabs(from[r][c]));
                 nothing += from[r][c] * 0;  // NaN once there is an infinity or a NaN
             }
-            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)row.data());
-            int32_t* to = pairs.data() + r / TOGETHER * TOGETHER * d / 2 + r % TOGETHER;
+            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)row);
+            int32_t* to = pairs + r / TOGETHER * TOGETHER * d / 2 + r % TOGETHER;
             for (long c = 0; c < d / 2; c++) to[c * TOGETHER] = row[c];
         }
     }
@@ -198,7 +201,7 @@ template <int R>
 static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
     for (int p = 0; p < count; p += ABREAST) {
-        const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
+        const int32_t* mine = q.pairs + row * s.head_dim / 2;
         ilanes sum[ABREAST][R][Vec::N] = {};
         for (int a = 0; a < ABREAST; a++) at.ask<64>(p + a, s.head_dim * PAGE);
         for (long c = 0; c < s.head_dim; c += 2 * STEPS) {
@@ -211,8 +214,10 @@ static void score(const Queries<int8_t>& q, long row, const Place& at, int count
                     for (int r = 0; r < R; r++) EACH add_products(sum[a][r][i], key[i], mine[r]);
                 }
         }
+#pragma GCC unroll 2
         for (int a = 0; a < ABREAST; a++) {
             const Vec unit = widen((const uint16_t*)at.now[p + a]) * splat(scale);
+#pragma GCC unroll 4
             for (int r = 0; r < R; r++)
                 save(scores[r] + (p + a) * PAGE, joined(sum[a][r]) * unit * splat(q.scale[row + r]));
         }
@@ -262,22 +267,23 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
         ilanes sum[ABREAST][R][Vec::N] = {};
         for (int p = 0; p < count; p += ABREAST) {
             const int32_t* weight = whole[0] + p * PAGE / 2;
-            for (int j = 0; j < PAGE / 2; j += STEPS) {
-                for (int a = 0; a < ABREAST; a++)
-                    at.ask<2 * STEPS * PAGE>(p + a, PAGE * c + j * 2 * PAGE);
+            for (int a = 0; a < ABREAST; a++) at.ask<PAGE * PAGE>(p + a, PAGE * c);
 #pragma GCC unroll 8
-                for (int step = 0; step < STEPS; step++, weight++)
-                    for (int a = 0; a < ABREAST; a++) {
-                        pairs value[Vec::N];
-                        widen_pairs((const int8_t*)at.now[p + a] + (2 + c + 2 * (j + step)) * PAGE, value);
-                        for (int r = 0; r < R; r++)
-                            EACH add_products(sum[a][r][i], value[i], weight[(r * KEYS + a * PAGE) / 2]);
-                    }
-            }
+            for (int j = 0; j < PAGE / 2; j++, weight++)
+#pragma GCC unroll 2
+                for (int a = 0; a < ABREAST; a++) {
+                    pairs value[Vec::N];
+                    widen_pairs((const int8_t*)at.now[p + a] + (2 + c + 2 * j) * PAGE, value);
+#pragma GCC unroll 4
+                    for (int r = 0; r < R; r++)
+                        EACH add_products(sum[a][r][i], value[i], weight[(r * KEYS + a * PAGE) / 2]);
+                }
         }
+#pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
-            for (int a = 1; a < ABREAST; a++) EACH sum[0][r][i] += sum[a][r][i];
-            save(out + r * d + c, load(out + r * d + c) + joined(sum[0][r]) * splat(unit[r]));
+            Vec all = joined(sum[0][r]);
+            if (ABREAST > 1) all = joined(sum[0][r], sum[ABREAST - 1][r]);
+            save(out + r * d + c, load(out + r * d + c) + all * splat(unit[r]));
         }
     }
 }

@@ -190,3 +190,8 @@ static inline Vec joined(const ilanes* sums) {
     EACH r.v[i] = __builtin_convertvector(sums[i], lanes);
     return r;
 }
+static inline Vec joined(const ilanes* sums, const ilanes* others) {
+    Vec r;
+    EACH r.v[i] = __builtin_convertvector(sums[i] + others[i], lanes);
+    return r;
+}
