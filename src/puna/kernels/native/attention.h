@@ -32,6 +32,7 @@ constexpr int TOGETHER = 4;
 constexpr long EXACT_ROWS = 32, BULK_ROWS = 128, MOST_ROWS = BULK_ROWS;  // of a tile
 constexpr long PIECE = 1024;
 constexpr int STEPS = 4;  // of products, without a branch
+constexpr int ABREAST = 2 / Vec::N ? 2 / Vec::N : 1;  // pages, so that there are sums enough to hide how long one takes
 
 struct Source {  // `pages` of `keys` and `values`, null for 0, 1, 2 ...
     const void *keys, *values;
@@ -92,7 +93,7 @@ struct Place {
     template <int bytes> __attribute__((always_inline)) void ask(int page, long first) const {
         if (asks)
 #pragma GCC unroll 8
-            for (int line = 0; line < bytes; line += 64) __builtin_prefetch(next[page] + first + line);
+            for (int line = 0; line < bytes; line += 64) __builtin_prefetch(next[page] + first + line, 0, 2);
     }
 };
 
@@ -102,8 +103,8 @@ struct Place {
 template <class T> struct Queries {
     static constexpr long ROWS = EXACT_ROWS;
     static long room(long rows) { return rows; }
-    std::vector<float> q;
-    Queries(const float* const* from, long rows, long d, float) : q((rows + TOGETHER - 1) / TOGETHER * TOGETHER * d) {
+    float* const q;
+    Queries(const float* const* from, long rows, long d, float) : q((float*)scratch<Line, 8>(ROWS * d / 16)) {
         for (long r = 0; r < rows; r++)
             for (long c = 0; c < d; c++) q[r / TOGETHER * TOGETHER * d + c * TOGETHER + r % TOGETHER] = from[r][c];
     }
@@ -112,19 +113,23 @@ template <class T> struct Queries {
 template <class T, int R>
 static void score(const Queries<T>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
-    for (int p = 0; p < count; p++) {
-        const T* k = (const T*)at.now[p];
-        const float* mine = q.q.data() + row * s.head_dim;
-        lanes sum[R][Vec::N] = {};
+    for (int p = 0; p < count; p += ABREAST) {
+        const float* mine = q.q + row * s.head_dim;
+        lanes sum[ABREAST][R][Vec::N] = {};
         for (long c = 0; c < s.head_dim; c += STEPS) {
-            at.ask<STEPS * PAGE * sizeof(T)>(p, c * PAGE * sizeof(T));
+            for (int a = 0; a < ABREAST; a++) at.ask<STEPS * PAGE * sizeof(T)>(p + a, c * PAGE * sizeof(T));
 #pragma GCC unroll 8
-            for (int step = 0; step < STEPS; step++, k += PAGE, mine += TOGETHER) {
-                const Vec key = apart(k);
-                for (int r = 0; r < R; r++) EACH sum[r][i] += key.v[i] * mine[r];
-            }
+            for (int step = 0; step < STEPS; step++, mine += TOGETHER)
+                for (int a = 0; a < ABREAST; a++) {
+                    const Vec key = apart((const T*)at.now[p + a] + (c + step) * PAGE);
+                    for (int r = 0; r < R; r++) EACH sum[a][r][i] += key.v[i] * mine[r];
+                }
         }
-        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, together<T>(joined(sum[r])) * splat(scale));
+#pragma GCC unroll 2
+        for (int a = 0; a < ABREAST; a++)
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++)
+                save(scores[r] + (p + a) * PAGE, together<T>(joined(sum[a][r])) * splat(scale));
     }
 }
 
@@ -133,19 +138,26 @@ static void weigh(float (*weights)[KEYS], const long*, const Place& at, int coun
     float* out) {
     const long d = s.head_dim;
     for (long c = 0; c < d; c += 16) {
-        lanes sum[R][Vec::N] = {};
+        lanes sum[2][R][Vec::N] = {};  // of even tokens and of odd ones
         for (int p = 0; p < count; p++) {
             const T* v = (const T*)at.now[p] + c;
             at.ask<16 * PAGE * sizeof(T)>(p, c * PAGE * sizeof(T));
             const float* weight = weights[0] + p * PAGE;
             const long rows = std::min((long)PAGE, keys - p * PAGE);
-#pragma GCC unroll 2
-            for (long key = 0; key < rows; key++, v += d, weight++) {
+            auto add = [&](lanes(*to)[Vec::N]) {
                 const Vec value = apart(v);
-                for (int r = 0; r < R; r++) EACH sum[r][i] += value.v[i] * weight[r * KEYS];
-            }
+                for (int r = 0; r < R; r++) EACH to[r][i] += value.v[i] * weight[r * KEYS];
+                v += d, weight++;
+            };
+            long key = 0;
+            for (; key + 2 <= rows; key += 2) add(sum[0]), add(sum[1]);
+            if (key < rows) add(sum[0]);
         }
-        for (int r = 0; r < R; r++) save(out + r * d + c, load(out + r * d + c) + together<T>(joined(sum[r])));
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            EACH sum[0][r][i] += sum[1][r][i];
+            save(out + r * d + c, load(out + r * d + c) + together<T>(joined(sum[0][r])));
+        }
     }
 }
 
@@ -166,20 +178,20 @@ static inline float to_int16(const float* x, long count, float most, int16_t* to
 template <> struct Queries<int8_t> {
     static constexpr long ROWS = EXACT_ROWS;
     static long room(long rows) { return rows; }
-    std::vector<int32_t> pairs;
+    int32_t* const pairs;
     float scale[EXACT_ROWS];
     const long d;
     Queries(const float* const* from, long rows, long head_dim, float)
-        : pairs((rows + TOGETHER - 1) / TOGETHER * TOGETHER * head_dim / 2), d(head_dim) {
-        std::vector<int32_t> row(d / 2);
+        : pairs((int32_t*)scratch<Line, 8>((ROWS + 2) * head_dim / 32)), d(head_dim) {
+        int32_t* const row = pairs + ROWS * d / 2;
         for (long r = 0; r < rows; r++) {
             float most = 0, nothing = 0;
             for (long c = 0; c < d; c++) {
                 most = std::max(most, std::fabs(from[r][c]));
                 nothing += from[r][c] * 0;  // NaN once there is an infinity or a NaN
             }
-            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)row.data());
-            int32_t* to = pairs.data() + r / TOGETHER * TOGETHER * d / 2 + r % TOGETHER;
+            scale[r] = to_int16(from[r], d, most + nothing, (int16_t*)row);
+            int32_t* to = pairs + r / TOGETHER * TOGETHER * d / 2 + r % TOGETHER;
             for (long c = 0; c < d / 2; c++) to[c * TOGETHER] = row[c];
         }
     }
@@ -188,21 +200,27 @@ template <> struct Queries<int8_t> {
 template <int R>
 static void score(const Queries<int8_t>& q, long row, const Place& at, int count, const Shape& s, float scale,
     float (*scores)[KEYS]) {
-    for (int p = 0; p < count; p++) {
-        const int8_t* k = (const int8_t*)at.now[p] + 2 * PAGE;
-        const int32_t* mine = q.pairs.data() + row * s.head_dim / 2;
-        ilanes sum[R][Vec::N] = {};
+    for (int p = 0; p < count; p += ABREAST) {
+        const int32_t* mine = q.pairs + row * s.head_dim / 2;
+        ilanes sum[ABREAST][R][Vec::N] = {};
+        for (int a = 0; a < ABREAST; a++) at.ask<64>(p + a, s.head_dim * PAGE);
         for (long c = 0; c < s.head_dim; c += 2 * STEPS) {
-            at.ask<2 * STEPS * PAGE>(p, c * PAGE);
+            for (int a = 0; a < ABREAST; a++) at.ask<2 * STEPS * PAGE>(p + a, c * PAGE);
 #pragma GCC unroll 8
-            for (int step = 0; step < STEPS; step++, k += 2 * PAGE, mine += TOGETHER) {
-                pairs key[Vec::N];
-                widen_pairs(k, key);
-                for (int r = 0; r < R; r++) EACH add_products(sum[r][i], key[i], mine[r]);
-            }
+            for (int step = 0; step < STEPS; step++, mine += TOGETHER)
+                for (int a = 0; a < ABREAST; a++) {
+                    pairs key[Vec::N];
+                    widen_pairs((const int8_t*)at.now[p + a] + (2 + c + 2 * step) * PAGE, key);
+                    for (int r = 0; r < R; r++) EACH add_products(sum[a][r][i], key[i], mine[r]);
+                }
         }
-        const Vec unit = widen((const uint16_t*)at.now[p]) * splat(scale);
-        for (int r = 0; r < R; r++) save(scores[r] + p * PAGE, joined(sum[r]) * unit * splat(q.scale[row + r]));
+#pragma GCC unroll 2
+        for (int a = 0; a < ABREAST; a++) {
+            const Vec unit = widen((const uint16_t*)at.now[p + a]) * splat(scale);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++)
+                save(scores[r] + (p + a) * PAGE, joined(sum[a][r]) * unit * splat(q.scale[row + r]));
+        }
     }
 }
 
@@ -236,6 +254,7 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
     const long d = s.head_dim;
     alignas(64) int32_t whole[R][KEYS / 2];
     float unit[R];
+    for (int p = 0; p < count; p++) at.ask<64>(p, d * PAGE);
     for (int p = 0; p < count; p++) {
         const Vec scale = widen((const uint16_t*)at.now[p]);
         for (int r = 0; r < R; r++) save(weights[r] + p * PAGE, load(weights[r] + p * PAGE) * scale);
@@ -245,22 +264,27 @@ static void weigh(float (*weights)[KEYS], const long* seen, const Place& at, int
         unit[r] = weights_to_int16(weights[r], count, whole[r]);
     }
     for (long c = 0; c < d; c += 16) {
-        ilanes sum[R][Vec::N] = {};
-        for (int p = 0; p < count; p++) {
-            const int8_t* v = (const int8_t*)at.now[p] + 2 * PAGE + PAGE * c;
+        ilanes sum[ABREAST][R][Vec::N] = {};
+        for (int p = 0; p < count; p += ABREAST) {
             const int32_t* weight = whole[0] + p * PAGE / 2;
-            for (int j = 0; j < PAGE / 2; j += STEPS) {
-                at.ask<2 * STEPS * PAGE>(p, 2 * PAGE + PAGE * c + j * 2 * PAGE);
+            for (int a = 0; a < ABREAST; a++) at.ask<PAGE * PAGE>(p + a, PAGE * c);
 #pragma GCC unroll 8
-                for (int step = 0; step < STEPS; step++, v += 2 * PAGE, weight++) {
+            for (int j = 0; j < PAGE / 2; j++, weight++)
+#pragma GCC unroll 2
+                for (int a = 0; a < ABREAST; a++) {
                     pairs value[Vec::N];
-                    widen_pairs(v, value);
-                    for (int r = 0; r < R; r++) EACH add_products(sum[r][i], value[i], weight[r * KEYS / 2]);
+                    widen_pairs((const int8_t*)at.now[p + a] + (2 + c + 2 * j) * PAGE, value);
+#pragma GCC unroll 4
+                    for (int r = 0; r < R; r++)
+                        EACH add_products(sum[a][r][i], value[i], weight[(r * KEYS + a * PAGE) / 2]);
                 }
-            }
         }
-        for (int r = 0; r < R; r++)
-            save(out + r * d + c, load(out + r * d + c) + joined(sum[r]) * splat(unit[r]));
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            Vec all = joined(sum[0][r]);
+            if (ABREAST > 1) all = joined(sum[0][r], sum[ABREAST - 1][r]);
+            save(out + r * d + c, load(out + r * d + c) + all * splat(unit[r]));
+        }
     }
 }
 
@@ -310,7 +334,8 @@ static inline void soften(float* scores, long seen, int count, const Gathered& t
 template <class T, int R>
 static void attend(const Queries<T>& q, long row, const long* seen, const Place& keys, const Place& values,
     int count, long there, const Shape& s, float scale, const Gathered& to) {
-    float scores[R][KEYS];
+    alignas(64) float scores[R][KEYS];
+    count = (count + ABREAST - 1) / ABREAST * ABREAST;
     Products<T, R>::score(q, row, keys, count, s, scale, scores);
     for (int r = 0; r < R; r++) soften(scores[r], seen[r], count, to, row + r);
     Products<T, R>::weigh(scores, seen, values, count, there, s, to.out + row * s.head_dim);

@@ -175,9 +175,8 @@ static inline void widen_pairs(const int8_t* p, pairs* to) {
 // sum += a[2 i] * the low half of `both` + a[2 i + 1] * its high one. Unrolled, the compiler would add
 // such products as a tree and run out of registers: the empty instruction keeps their order.
 static inline void add_products(ilanes& sum, pairs a, int32_t both) {
-#if defined(__AVX512BW__)
-    sum += (ilanes)_mm512_madd_epi16((__m512i)a, _mm512_set1_epi32(both));
-    asm("" : "+v"(sum));
+#if defined(__AVX512BW__) && defined(__AVX512VNNI__)
+    sum = (ilanes)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, _mm512_set1_epi32(both));
 #elif defined(__AVX2__)
     sum += (ilanes)_mm256_madd_epi16((__m256i)a, _mm256_set1_epi32(both));
     asm("" : "+x"(sum));
@@ -189,5 +188,10 @@ static inline void add_products(ilanes& sum, pairs a, int32_t both) {
 static inline Vec joined(const ilanes* sums) {
     Vec r;
     EACH r.v[i] = __builtin_convertvector(sums[i], lanes);
+    return r;
+}
+static inline Vec joined(const ilanes* sums, const ilanes* others) {
+    Vec r;
+    EACH r.v[i] = __builtin_convertvector(sums[i] + others[i], lanes);
     return r;
 }
