@@ -103,7 +103,7 @@ print(json.dumps({
     "capability": torch.backends.cpu.get_cpu_capability(),
     "threads": torch.get_num_threads(),
     "built": torch.version.cuda,
-    "kernels": next(iter(native.instruction_sets()), None),
+    "kernels": native.chosen(),
     "why_not": native.why_not(),
     "formats": get_args(Format),
     "gpus": [

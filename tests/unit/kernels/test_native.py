@@ -48,15 +48,29 @@ def test_a_file_that_cannot_be_loaded_leaves_torch_and_a_word_on_it(
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
     monkeypatch.setattr(native, "processor_flags", lambda: frozenset({"avx2", "fma", "f16c"}))
     monkeypatch.setattr(native, "_open", native._open.__wrapped__)
+    monkeypatch.setattr(native, "chosen", native.chosen.__wrapped__)
     monkeypatch.setattr(native, "_best", native._best.__wrapped__)
     assert native.library() is None
     assert "_avx2.so does not belong to this Puna" in (native.why_not() or "")
+
+
+@needs_native
+def test_kernels_that_the_system_does_not_allow_make_way_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual, sets, opened = native.chosen(), native.instruction_sets(), native._open
+    monkeypatch.setattr(native, "instruction_sets", lambda: ["denied", *sets])
+    monkeypatch.setattr(native, "_open", lambda name: "no" if name == "denied" else opened(name))
+    monkeypatch.setattr(native, "chosen", native.chosen.__wrapped__)
+    assert native.chosen() == usual
+    assert native.why_not() is None
 
 
 def test_a_processor_without_the_instructions_is_told_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
+    monkeypatch.setattr(native, "chosen", native.chosen.__wrapped__)
     monkeypatch.setattr(native, "_best", native._best.__wrapped__)
     assert native.library() is None
     assert "not compiled" in (native.why_not() or "")

@@ -24,6 +24,7 @@ from puna.kernels.packed import (
     BLOCK_COLUMNS,
     Format,
     assemble,
+    bulk_twin,
     linear,
     linear_twin,
     pack,
@@ -128,9 +129,34 @@ def test_scales_and_integers_that_are_there_already_are_packed_as_they_are(rows:
 @pytest.mark.parametrize("form", FORMATS)
 def test_linear_is_its_twin(form: Format, shape: tuple[int, int], rows: int) -> None:
     weight, x = pack(torch.randn(shape), form), torch.randn(rows, shape[1])
-    rounded = form == "bf16" and native.instruction_sets()[0] in ("amx", "avx512bf16")
+    rounded = form == "bf16" and native.chosen() in ("amx", "avx512bf16")
     expected = linear_twin(x.bfloat16() if rounded else x, weight)
     assert (linear(x, weight) - expected).abs().max() <= 2e-6 * shape[1] ** 0.5 * 10
+
+
+@needs_native
+@pytest.mark.parametrize(("rows", "exact"), [(1, 0), (7, 3), (40, 0), (40, 39), (37, 17), (600, 1)])
+@pytest.mark.parametrize("shape", [(100, 75), (33, 1), (200, 600), (1100, 256)])
+@pytest.mark.parametrize("form", FORMATS)
+def test_rows_in_bulk_are_their_twin_and_leave_the_exact_ones_as_they_are(
+    form: Format, shape: tuple[int, int], rows: int, exact: int
+) -> None:
+    weight, x = pack(torch.randn(shape), form), torch.randn(rows, shape[1])
+    got = linear(x, weight, exact)
+    assert torch.equal(got[:exact], linear(x[:exact], weight))
+    twin = bulk_twin if native.chosen() == "amx" else linear
+    expected = twin(x[exact:], weight)
+    size = unpack(weight).abs() @ x[exact:].abs().T
+    assert ((got[exact:] - expected).abs() <= 1e-6 * size.T + 1e-30).all()
+
+
+@needs_native
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_row_in_bulk_gives_the_same_bits_whoever_else_is_in_the_batch(form: Format) -> None:
+    weight, x = pack(torch.randn(600, 300), form), torch.randn(70, 300)
+    together = linear(x, weight, 5)
+    for first, end in ((5, 6), (20, 37), (69, 70)):
+        assert torch.equal(linear(x[first:end], weight, 0), together[first:end])
 
 
 @needs_native

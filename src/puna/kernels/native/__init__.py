@@ -125,10 +125,17 @@ def for_tensors(*tensors: Tensor) -> ctypes.CDLL | None:
 
 
 @functools.cache
+def chosen() -> str | None:
+    """The instruction set of `library()`: the best that the system lets this process use."""
+    found = (name for name in instruction_sets() if library(name) is not None)
+    return next(found, None)
+
+
+@functools.cache
 def _best() -> ctypes.CDLL | None:
     """Kept, because every call of a kernel asks for it."""
-    found = (library(name) for name in instruction_sets())
-    return next((kernels for kernels in found if kernels is not None), None)
+    name = chosen()
+    return library(name) if name else None
 
 
 @functools.cache

@@ -104,7 +104,7 @@ template <class T> struct Queries {
     static constexpr long ROWS = EXACT_ROWS;
     static long room(long rows) { return rows; }
     float* const q;
-    Queries(const float* const* from, long rows, long d, float) : q((float*)scratch<Line, 8>(ROWS * d / 16)) {
+    Queries(const float* const* from, long rows, long d, float) : q(scratch<float, TILE_QUERIES>(ROWS * d)) {
         for (long r = 0; r < rows; r++)
             for (long c = 0; c < d; c++) q[r / TOGETHER * TOGETHER * d + c * TOGETHER + r % TOGETHER] = from[r][c];
     }
@@ -182,7 +182,7 @@ template <> struct Queries<int8_t> {
     float scale[EXACT_ROWS];
     const long d;
     Queries(const float* const* from, long rows, long head_dim, float)
-        : pairs((int32_t*)scratch<Line, 8>((ROWS + 2) * head_dim / 32)), d(head_dim) {
+        : pairs(scratch<int32_t, TILE_QUERIES>((ROWS + 2) * head_dim / 2)), d(head_dim) {
         int32_t* const row = pairs + ROWS * d / 2;
         for (long r = 0; r < rows; r++) {
             float most = 0, nothing = 0;
@@ -419,7 +419,7 @@ static void attend_tile(Tile& tile, const float* q, const Source* sources, long 
     const float* from[MOST_ROWS];
     for (long r = 0; r < tile.rows; r++) from[r] = q + tile.at[r];
     const Queries rows(from, tile.rows, d, scale);
-    float* const memory = (float*)scratch<Line, 6>((2 * size + 15) / 16);
+    float* const memory = scratch<float, GATHERED>(2 * size);
     const Gathered all(memory, room, d), some(part ? part : memory + size, room, d);
     if (!part) all.clear(room);
     tile.each_piece(sources, [&](const Source& source, long first) {
@@ -467,7 +467,7 @@ static void attention(Pool& pool, const float* q, const Run* runs, long count, c
         for (long piece = 0; piece < pieces; piece++)
             for (long kv = 0; kv < s.kv_heads; kv++, floats += size) items.push_back({i, 0, kv, piece, floats});
     }
-    float* const parts = (float*)scratch<Line, 7>((floats + 15) / 16);
+    float* const parts = scratch<float, PARTS>(floats);
     pool.run((long)items.size(), [&](long number) {
         const Item& item = items[number];
         const Run& run = runs[item.run];
@@ -481,7 +481,7 @@ static void attention(Pool& pool, const float* q, const Run* runs, long count, c
         const Run& run = runs[item.run];
         const Tile tile(run, 0, tokens(run), item.kv, s);
         const long size = Gathered::floats(room(run), s.head_dim);
-        float* const memory = (float*)scratch<Line, 6>((size + 15) / 16);
+        float* const memory = scratch<float, GATHERED>(size);
         const Gathered all(memory, room(run), s.head_dim);
         all.clear(tile.rows);
         for (long piece = 0; piece < item.piece; piece++)

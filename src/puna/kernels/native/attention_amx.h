@@ -79,10 +79,10 @@ template <class T> struct BulkQueries {
     const amx::Tiles tiles{{{16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}}};
 
     BulkQueries(const float* const* from, long rows, long head_dim, float scale)
-        : d(head_dim), wide((d + 31) / 32 * 32), queries((uint16_t*)scratch<Line, 0>(ROWS * wide / 32)),
-          keys((uint16_t*)scratch<Line, 1>(BULK_KEYS * wide / 32)), values((uint16_t*)scratch<Line, 2>(BULK_KEYS * d / 32)),
-          weights((uint16_t*)scratch<Line, 3>(32 * BULK_KEYS / 32)), scores((float*)scratch<Line, 4>(32 * BULK_KEYS / 16)),
-          units((float*)scratch<Line, 5>(2 * BULK_KEYS / 16)) {
+        : d(head_dim), wide((d + 31) / 32 * 32), queries(scratch<uint16_t, TILE_QUERIES>(ROWS * wide)),
+          keys(scratch<uint16_t, TILE_KEYS>(BULK_KEYS * wide)), values(scratch<uint16_t, TILE_VALUES>(BULK_KEYS * d)),
+          weights(scratch<uint16_t, TILE_WEIGHTS>(32 * BULK_KEYS)), scores(scratch<float, TILE_SCORES>(32 * BULK_KEYS)),
+          units(scratch<float, TILE_UNITS>(2 * BULK_KEYS)) {
         memset(queries, 0, room(rows) * wide * 2);
         if (wide > d) memset(keys, 0, BULK_KEYS * wide * 2);
         for (long r = 0; r < rows; r++)

@@ -43,12 +43,12 @@ static void layer(
     const Weight wgate = w.matrices[4], wup = w.matrices[5], wdown = w.matrices[6];
     const long width = wo.n, heads = wq.n / head_dim, kv_heads = wk.n / head_dim;
     const Shape shape{heads, kv_heads, head_dim};
-    float* const q = scratch<float, 6>(rows * wq.n);
-    float* const k = scratch<float, 7>(rows * wk.n);
-    float* const v = scratch<float, 8>(rows * wv.n);
-    float* const attended = scratch<float, 9>(rows * wq.n);
-    float* h = scratch<float, 10>(rows * width);
-    float* const gate = scratch<float, 11>(rows * wgate.n);
+    float* const q = scratch<float, QUERIES>(rows * wq.n);
+    float* const k = scratch<float, KEYS_OF_ROWS>(rows * wk.n);
+    float* const v = scratch<float, VALUES_OF_ROWS>(rows * wv.n);
+    float* const attended = scratch<float, ATTENDED>(rows * wq.n);
+    float* h = scratch<float, HIDDEN>(rows * width);
+    float* const gate = scratch<float, GATED>(rows * wgate.n);
     std::vector<Run> runs(n);
     std::vector<Source> sources(n);
     for (long i = 0; i < n; i++, spans += 4) {

@@ -72,27 +72,27 @@ public:
             by_format(w.format, [&](auto* panel) { wide |= panel->WIDE; });
         }
         if (integers) {
-            q = scratch<int8_t>(apart * panels * PANEL);
-            scale = scratch<float, 1>(apart * panels * GROUPS);
-            if (wide) q16 = scratch<int16_t>(apart * panels * PANEL);
-            start[Q8] = used[Q8] ? scratch<int32_t, Q8>(apart * panels * STARTS) : nullptr;
-            start[Q6] = used[Q6] ? scratch<int32_t, Q6>(apart * panels * STARTS) : nullptr;
-            start[Q4] = used[Q4] ? scratch<int32_t, Q4>(apart * panels * STARTS) : nullptr;
-            start[Q4M] = used[Q4M] ? scratch<int32_t, Q4M>(apart * panels * STARTS) : nullptr;
+            q = scratch<int8_t, INTEGERS>(apart * panels * PANEL);
+            scale = scratch<float, SCALES>(apart * panels * GROUPS);
+            if (wide) q16 = scratch<int16_t, WIDE_INTEGERS>(apart * panels * PANEL);
+            start[Q8] = used[Q8] ? scratch<int32_t, STARTS_OF_Q8>(apart * panels * STARTS) : nullptr;
+            start[Q6] = used[Q6] ? scratch<int32_t, STARTS_OF_Q6>(apart * panels * STARTS) : nullptr;
+            start[Q4] = used[Q4] ? scratch<int32_t, STARTS_OF_Q4>(apart * panels * STARTS) : nullptr;
+            start[Q4M] = used[Q4M] ? scratch<int32_t, STARTS_OF_Q4M>(apart * panels * STARTS) : nullptr;
         }
 #if HAS_AMX
         first_in_tiles = used[BF16] ? 0 : exact;
         tiles = (rows - first_in_tiles + TILE - 1) / TILE;
-        in_tiles = scratch<uint16_t, 2>(tiles * panels * GROUPS * TILE * 32);
+        in_tiles = scratch<uint16_t, INPUTS>(tiles * panels * GROUPS * TILE * 32);
         const std::vector<float> nothing(k);
         for (long r = rows - first_in_tiles; r < tiles * TILE; r++) into_tiles(nothing.data(), r);
 #else
-        if (used[BF16]) floats = scratch<Float, 2>(rows * panels * PANEL);
+        if (used[BF16]) floats = scratch<Float, INPUTS>(rows * panels * PANEL);
 #endif
         each_row(pool, rows, [&](long r) {
             const float* v = x + r * k;
             if (norm) {
-                float* normed = scratch<float, 3>(k);
+                float* normed = scratch<float, NORMED>(k);
                 const float by = norm_scale(v, k, eps);
                 for (long c = 0; c < k; c++) normed[c] = v[c] * by * norm[c];
                 v = normed;
@@ -242,7 +242,7 @@ static void block_times_many(
 static void blocks_times_tiles(
     const std::pair<Weight, long>* of, int width, const Prepared& a, long first, long count, float* const* sums) {
     const tiles::BulkTiles shapes;
-    uint16_t* const wide = scratch<uint16_t, 12>(width * GROUPS * tiles::STEP);
+    uint16_t* const wide = scratch<uint16_t, WIDENED>(width * GROUPS * tiles::STEP);
     const long number = (count + tiles::TILE - 1) / tiles::TILE;
     for (long p = 0; p < a.panels; p++) {
         const int steps = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
@@ -329,7 +329,7 @@ static void each_product(
         for (long n = from; n < end; n++)
             for (long first = 0; first < a.exact; first += ROWS_A_PASS) {
                 const long some = std::min(ROWS_A_PASS, a.exact - first), apart = up(some) * ROWS;
-                float* const sums = scratch<float, 4>(W * apart);
+                float* const sums = scratch<float, SUMS>(W * apart);
                 for (int i = 0; i < W; i++) {
                     const auto [w, b] = block(n, i);
                     block_times_rows(w, b, a, first, some, sums + i * apart);
@@ -342,7 +342,7 @@ static void each_product(
                 const long before = a.place_in_tile(first), width = std::min(together, end - n);
                 some = std::min(ROWS_A_PASS - before, a.rows - first);
                 const long apart = up(before + some) * ROWS;
-                float* const memory = scratch<float, 4>(W * width * apart);
+                float* const memory = scratch<float, SUMS>(W * width * apart);
                 std::pair<Weight, long> of[BULK_BLOCKS];
                 float* sums[BULK_BLOCKS];
                 for (long i = 0; i < W * width; i++) {

@@ -3,11 +3,14 @@
 #include <memory>
 #include <new>
 
-struct alignas(64) Line {  // of the cache
-    unsigned char bytes[64];
+enum Use {
+    INTEGERS, WIDE_INTEGERS, SCALES, STARTS_OF_Q8, STARTS_OF_Q6, STARTS_OF_Q4, STARTS_OF_Q4M, INPUTS, NORMED, SUMS,
+    WIDENED,  // linear.h
+    QUERIES, KEYS_OF_ROWS, VALUES_OF_ROWS, ATTENDED, HIDDEN, GATED,  // layer.h
+    GATHERED, PARTS, TILE_QUERIES, TILE_KEYS, TILE_VALUES, TILE_WEIGHTS, TILE_SCORES, TILE_UNITS,  // attention
 };
 
-template <class T, int use = 0> static T* scratch(long count) {
+template <class T, Use use> static T* scratch(long count) {
     struct Free {
         void operator()(T* memory) const { operator delete[](memory, std::align_val_t(64)); }
     };
