@@ -117,5 +117,8 @@ def test_without_native_kernels_a_packed_model_says_the_same(
     quick = logits_of(model, ids)
     for module in ("puna.kernels.native", "puna.kernels.packed"):
         monkeypatch.setattr(f"{module}.library", lambda: None)
-    # an activation on the border between two integers may fall on either side of it
-    assert (logits_of(model, ids) - quick).abs().max() <= (0.01 if form == "bf16" else 0.15)
+    # an activation on the border between two integers may fall on either side of it; and where the
+    # processor multiplies bf16 itself, activations that meet bf16 are rounded too
+    rounds = native.chosen() in ("amx", "avx512bf16")
+    allowed = 0.15 if form != "bf16" or rounds else 0.01
+    assert (logits_of(model, ids) - quick).abs().max() <= allowed
