@@ -133,6 +133,15 @@ def test_pace_is_what_was_measured_a_line_between_and_flat_beyond() -> None:
     assert [pace.seconds(rows) for rows in (1, 2, 3, 5, 50)] == [2.0, 2.5, 3.0, 4.0, 4.0]
 
 
+def test_a_step_dearer_than_its_rows_one_by_one_is_not_believed() -> None:
+    pace = Pace()
+    pace.took(1, 0.044)
+    pace.took(17, 0.996)
+    assert pace.seconds(17) == pace.seconds(2) == 0.044
+    pace.took(17, 0.158)
+    assert pace.seconds(17) == 0.158
+
+
 def test_one_disturbed_measurement_does_not_count() -> None:
     pace = Pace()
     for seconds in (2.0, 9.0, 2.1):
