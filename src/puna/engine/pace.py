@@ -66,9 +66,10 @@ class Pace:
     def _measured(self, rows: int, seconds: float) -> None:
         self._steps += 1
         fewest = self._rows[0] if self._rows else rows
-        if rows > fewest and seconds > rows / fewest * self._seconds_of(fewest):
-            # No row is dearer than the first; but once, memory that no step had touched before made a
-            # step of 17 take as long as 22 of one.
+        new = rows > fewest and rows not in self._taken
+        if new and seconds > rows / fewest * self._seconds_of(fewest):
+            # No row is dearer than the first; but memory that no step had touched before once made
+            # a step of 17 rows take as long as 22 of one.
             return
         if rows not in self._taken:
             self._taken[rows] = deque(maxlen=_FEW)
