@@ -84,8 +84,10 @@ public:
         first_in_tiles = used[BF16] ? 0 : exact;
         tiles = (rows - first_in_tiles + TILE - 1) / TILE;
         in_tiles = scratch<uint16_t, INPUTS>(tiles * panels * GROUPS * TILE * 32);
-        const std::vector<float> nothing(k);
-        for (long r = rows - first_in_tiles; r < tiles * TILE; r++) into_tiles(nothing.data(), r);
+        if (const long there = rows - first_in_tiles; there < tiles * TILE) {
+            const std::vector<float> nothing(k);
+            for (long r = there; r < tiles * TILE; r++) into_tiles(nothing.data(), r);
+        }
 #else
         if (used[BF16]) floats = scratch<Float, INPUTS>(rows * panels * PANEL);
 #endif
@@ -237,8 +239,8 @@ static void block_times_many(
     });
 }
 
-// sums[i] [tiles of `count` rows][32] = block row `blocks[i]` times activation rows from the tile of row
-// `first` on.
+// sums[i] [tiles of `count` rows][32] = of[i], a block row of a weight, times activation rows from the
+// tile of row `first` on.
 static void blocks_times_tiles(
     const std::pair<Weight, long>* of, int width, const Prepared& a, long first, long count, float* const* sums) {
     const tiles::BulkTiles shapes;
