@@ -15,6 +15,7 @@
 namespace tiles {
 
 #define INLINE inline __attribute__((always_inline))
+#define ALONE __attribute__((noinline))
 
 // Activation rows at once: 12 accumulators, 2 weights, 1 activation, 1 product. Where unpacking weights
 // takes long, rather 8 rows and accumulators, and each weight once.
@@ -52,11 +53,12 @@ static inline void add_ints(__m256i& sum, __m256i x) {
     asm("" : "+x"(sum));
 }
 
-// Products of integers with activations, for any weight W that says
-//   values(g, t, i)  rows i..i+7 of some columns of group g, as W::dots wants them
-//   scale(g, i)      of rows i..i+7: of a group, or where W is WHOLE of the panel
-//   own(g, h, i)     where it has OWN: integer scales of HALVES runs of columns, each twice, as int16
-//   minimum(g, i)    where it is MINIMAL
+// Products of integers with activations, for any weight W whose Part says of some rows, 8 j..8 j + 7 of
+// them, and the columns of group g
+//   values(t, j)  some columns, as W::add_up wants them
+//   scale(j)      of a group, or where W is WHOLE of the panel
+//   own(h, j)     where it has OWN: integer scales of HALVES runs of columns, each twice, as int16
+//   minimum(j)    where it is MINIMAL
 template <class W> struct Integers {
     template <int M> void multiply(int groups, const Activations& a, float* sums) const {
         constexpr int G = M <= 2 ? 4 : M <= 6 ? 2 : 1;  // so that what is added up fits the registers
@@ -65,34 +67,44 @@ template <class W> struct Integers {
         if constexpr (W::WHOLE) memset(whole, 0, sizeof whole);
         for (int g = 0; g < groups; g++) {  // all rows of it at once: memory is read from its first byte to its last
             w.ahead(g);
-            for (int first = 0; first < ROWS; first += 8 * G) group<M, G>(g, first, a, W::WHOLE ? whole : sums);
+            const Activations here{a.q + g * 32, a.wide + g * 32, a.scale + g, a.start + g * 2};
+            for (int first = 0; first < ROWS; first += 8 * G) {
+                float* const to = (W::WHOLE ? whole : sums) + first;
+                if constexpr (G > 1) alone<M, G>(w.part(g, first), here, to);
+                else group<M, G>(w.part(g, first), here, to);
+            }
         }
         if constexpr (W::WHOLE)
             for (int i = 0; i < ROWS; i += 8)
                 for (int m = 0; m < M; m++)
-                    add(sums + m * ROWS + i, _mm256_load_ps(whole + m * ROWS + i), w.scale(0, i));
+                    add(sums + m * ROWS + i, _mm256_load_ps(whole + m * ROWS + i), w.part(0, i).scale(0));
     }
 
 private:
     static void add(float* sum, __m256 a, __m256 b) {
         _mm256_storeu_ps(sum, _mm256_fmadd_ps(a, b, _mm256_loadu_ps(sum)));
     }
-    template <int M, int G> INLINE void group(int g, int first, const Activations& a, float* sums) const {
-        const W& w = static_cast<const W&>(*this);
+    // A function of its own, with few pointers that all else lies at known distances from: where the compiler
+    // sees more of them, it works out each address beforehand and keeps addresses and sums on the stack.
+    // (One of 8 rows is better off without the call.)
+    template <int M, int G, class Part> static ALONE void alone(Part w, Activations a, float* sums) {
+        group<M, G>(w, a, sums);
+    }
+    template <int M, int G, class Part>
+    static INLINE void group(const Part& w, const Activations& a, float* sums) {
         asm("" ::: "memory");  // else the activations of both halves of the rows are kept on the stack
         __m256i dot[M][G];
-        W::template dots<M, G>(w, g, first, a, dot);
+        W::template add_up<W>(w, a, dot);
         for (int j = 0; j < G; j++) {
-            const int i = first + j * 8;
             __m256 by = _mm256_setzero_ps(), least = by;
-            if constexpr (!W::WHOLE) by = w.scale(g, i);
-            if constexpr (W::MINIMAL) least = w.minimum(g, i);
+            if constexpr (!W::WHOLE) by = w.scale(j);
+            if constexpr (W::MINIMAL) least = w.minimum(j);
             for (int m = 0; m < M; m++) {
-                const __m256 as = _mm256_set1_ps(a.scale[m * GROUPS + g]);
-                float* const sum = sums + m * ROWS + i;
+                const __m256 as = _mm256_set1_ps(a.scale[m * GROUPS]);
+                float* const sum = sums + m * ROWS + j * 8;
                 add(sum, _mm256_cvtepi32_ps(dot[m][j]), W::WHOLE ? as : _mm256_mul_ps(by, as));
                 if constexpr (W::MINIMAL) {
-                    const __m256i total = _mm256_set1_epi32(a.start[m * STARTS + g * 2]);
+                    const __m256i total = _mm256_set1_epi32(a.start[m * STARTS]);
                     add(sum, least, _mm256_mul_ps(_mm256_cvtepi32_ps(total), as));
                 }
             }
@@ -105,29 +117,27 @@ struct Bytes {
     static constexpr bool WIDE = false, OWN = false, WHOLE = false, MINIMAL = false;
     static constexpr int HALVES = 1, TOGETHER = SIX;
 
-    template <int M, int G, class W>
-    static INLINE void dots(
-        const W& w, int g, int first, const Activations& a, __m256i (&dot)[M][G]) {
+    template <class W, class Part, int M, int G>
+    static INLINE void add_up(const Part& w, const Activations& a, __m256i (&dot)[M][G]) {
 #pragma GCC unroll 2
         for (int h = 0; h < W::HALVES; h++) {
             __m256i acc[M][G];
             for (int m = 0; m < M; m++)
                 for (int j = 0; j < G; j++)
-                    acc[m][j] = W::MINIMAL ? _mm256_setzero_si256()
-                                           : _mm256_set1_epi32(a.start[m * STARTS + g * 2 + h]);
+                    acc[m][j] = W::MINIMAL ? _mm256_setzero_si256() : _mm256_set1_epi32(a.start[m * STARTS + h]);
 #pragma GCC unroll 8
             for (int i = 0; i < 8 / W::HALVES; i++) {
                 const int t = h * 4 + i;
                 __m256i v[G];
-                for (int j = 0; j < G; j++) v[j] = w.values(g, t, first + j * 8);
+                for (int j = 0; j < G; j++) v[j] = w.values(t, j);
                 for (int m = 0; m < M; m++) {
-                    const __m256i x = four_at(a.q + m * PANEL + g * 32 + t * 4);
+                    const __m256i x = four_at(a.q + m * PANEL + t * 4);
                     for (int j = 0; j < G; j++) add_shorts(acc[m][j], _mm256_maddubs_epi16(v[j], x));
                 }
             }
             for (int j = 0; j < G; j++) {
                 __m256i by = _mm256_set1_epi16(1);
-                if constexpr (W::OWN) by = w.own(g, h, first + j * 8);
+                if constexpr (W::OWN) by = w.own(h, j);
                 for (int m = 0; m < M; m++) {
                     const __m256i now = _mm256_madd_epi16(acc[m][j], by);
                     dot[m][j] = h ? _mm256_add_epi32(dot[m][j], now) : now;
@@ -154,52 +164,69 @@ static inline __m128i twice(const uint8_t* from) {
     return _mm_unpacklo_epi8(eight, eight);
 }
 
-struct Q4Block : Integers<Q4Block>, Bytes {
+// Of all blocks: where one begins.
+struct Begun {
     const uint8_t* block;
-
     void open(const uint8_t* at, int) { block = at; }
+};
+
+struct Q4Block : Begun, Bytes, Integers<Q4Block> {
+    struct Part {
+        const uint8_t *scales, *nibbles;
+        __m256 scale(int j) const { return halves_at(scales + j * 16); }
+        __m256i values(int t, int j) const { return nibbles_at(nibbles + j * 32, t); }
+    };
     static void start(const int8_t* q, int32_t* to) { to[0] = two_sums(q, 32, -8); }
     INLINE void ahead(int g) const { prefetch<576>(block + g * 576); }
-    __m256 scale(int g, int i) const { return halves_at(block + g * 576 + 2 * i); }
-    __m256i values(int g, int t, int i) const { return nibbles_at(block + g * 576 + 64 + i * 4, t); }
-};
-
-struct Q4MBlock : Integers<Q4MBlock>, Bytes {
-    static constexpr bool OWN = true, MINIMAL = true;
-    const uint8_t* block;
-
-    void open(const uint8_t* at, int) { block = at; }
-    static void start(const int8_t* q, int32_t* to) { to[0] = one_sum(q, -1); }
-    const uint8_t* group(int g) const { return block + 128 + g * 576; }
-    INLINE void ahead(int g) const { prefetch<576>(group(g)); }
-    __m256 scale(int, int i) const { return halves_at(block + 2 * i); }
-    __m256i own(int g, int, int i) const { return _mm256_cvtepu8_epi16(twice(group(g) + i)); }
-    __m256 minimum(int g, int i) const {
-        const __m128i eight = _mm_loadl_epi64((const __m128i*)(group(g) + 32 + i));
-        return _mm256_mul_ps(halves_at(block + 64 + 2 * i), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)));
+    Part part(int g, int first) const {
+        const uint8_t* const group = block + g * 576;
+        return {group + first * 2, group + 64 + first * 4};
     }
-    __m256i values(int g, int t, int i) const { return nibbles_at(group(g) + 64 + i * 4, t); }
 };
 
-struct Q6Block : Integers<Q6Block>, Bytes {
+struct Q4MBlock : Begun, Bytes, Integers<Q4MBlock> {
+    static constexpr bool OWN = true, MINIMAL = true;
+    struct Part {
+        const uint8_t *scales, *owns, *nibbles;
+        __m256 scale(int j) const { return halves_at(scales + j * 16); }
+        __m256i own(int, int j) const { return _mm256_cvtepu8_epi16(twice(owns + j * 8)); }
+        __m256 minimum(int j) const {
+            const __m128i eight = _mm_loadl_epi64((const __m128i*)(owns + 32 + j * 8));
+            return _mm256_mul_ps(
+                halves_at(scales + 64 + j * 16), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)));
+        }
+        __m256i values(int t, int j) const { return nibbles_at(nibbles + j * 32, t); }
+    };
+    static void start(const int8_t* q, int32_t* to) { to[0] = one_sum(q, -1); }
+    const uint8_t* group_at(int g) const { return block + 128 + g * 576; }
+    INLINE void ahead(int g) const { prefetch<576>(group_at(g)); }
+    Part part(int g, int first) const {
+        return {block + first * 2, group_at(g) + first, group_at(g) + 64 + first * 4};
+    }
+};
+
+struct Q6Block : Begun, Bytes, Integers<Q6Block> {
     static constexpr bool OWN = true, WHOLE = true;
     static constexpr int HALVES = 2, TOGETHER = EIGHT;
-    const uint8_t* block;
-
-    void open(const uint8_t* at, int) { block = at; }
+    struct Part {
+        const uint8_t *scales, *owns, *nibbles;
+        __m256 scale(int j) const { return halves_at(scales + j * 16); }
+        __m256i own(int h, int j) const { return _mm256_cvtepi8_epi16(twice(owns + h * 32 + j * 8)); }
+        __m256i values(int t, int j) const {
+            const __m256i high = bytes_at(nibbles + 512 + t / 4 * 128 + j * 32), top = _mm256_set1_epi8(48);
+            const __m256i above = t % 4 == 0 ? _mm256_slli_epi16(high, 4) : t % 4 == 1 ? _mm256_slli_epi16(high, 2)
+                                : t % 4 == 2 ? high : _mm256_srli_epi16(high, 2);
+            return _mm256_or_si256(nibbles_at(nibbles + j * 32, t), _mm256_and_si256(above, top));
+        }
+    };
     static void start(const int8_t* q, int32_t* to) {
         to[0] = two_sums(q, 16, -32);
         to[1] = two_sums(q + 16, 16, -32);
     }
-    const uint8_t* group(int g) const { return block + 64 + g * 832; }
-    INLINE void ahead(int g) const { prefetch<832>(group(g)); }
-    __m256 scale(int, int i) const { return halves_at(block + 2 * i); }
-    __m256i own(int g, int h, int i) const { return _mm256_cvtepi8_epi16(twice(group(g) + h * 32 + i)); }
-    __m256i values(int g, int t, int i) const {
-        const __m256i high = bytes_at(group(g) + 576 + t / 4 * 128 + i * 4), top = _mm256_set1_epi8(48);
-        const __m256i above = t % 4 == 0 ? _mm256_slli_epi16(high, 4) : t % 4 == 1 ? _mm256_slli_epi16(high, 2)
-                            : t % 4 == 2 ? high : _mm256_srli_epi16(high, 2);
-        return _mm256_or_si256(nibbles_at(group(g) + 64 + i * 4, t), _mm256_and_si256(above, top));
+    const uint8_t* group_at(int g) const { return block + 64 + g * 832; }
+    INLINE void ahead(int g) const { prefetch<832>(group_at(g)); }
+    Part part(int g, int first) const {
+        return {block + first * 2, group_at(g) + first, group_at(g) + 64 + first * 4};
     }
 };
 
@@ -217,71 +244,76 @@ struct Shorts {
         }
     }
 
-    template <int M, int G, class W>
-    static INLINE void dots(
-        const W& w, int g, int first, const Activations& a, __m256i (&acc)[M][G]) {
+    template <class W, class Part, int M, int G>
+    static INLINE void add_up(const Part& w, const Activations& a, __m256i (&acc)[M][G]) {
         for (int m = 0; m < M; m++)
-            for (int j = 0; j < G; j++) acc[m][j] = _mm256_set1_epi32(a.start[m * STARTS + g * 2]);
+            for (int j = 0; j < G; j++) acc[m][j] = _mm256_set1_epi32(a.start[m * STARTS]);
 #pragma GCC unroll 16
         for (int t = 0; t < 16; t++) {
             __m256i v[G];
-            for (int j = 0; j < G; j++) v[j] = w.values(g, t, first + j * 8);
+            for (int j = 0; j < G; j++) v[j] = w.values(t, j);
             for (int m = 0; m < M; m++) {
-                const __m256i x = four_at((const int8_t*)(a.wide + m * PANEL + g * 32 + t * 2));
+                const __m256i x = four_at((const int8_t*)(a.wide + m * PANEL + t * 2));
                 for (int j = 0; j < G; j++) add_ints(acc[m][j], _mm256_madd_epi16(v[j], x));
             }
         }
     }
 };
 
-struct Q8Block : Integers<Q8Block>, Shorts {
-    const uint8_t* block;
-
-    void open(const uint8_t* at, int) { block = at; }
+struct Q8Block : Begun, Shorts, Integers<Q8Block> {
+    struct Part {
+        const uint8_t *scales, *bytes;
+        __m256 scale(int j) const { return halves_at(scales + j * 16); }
+        __m256i values(int t, int j) const {
+            const __m256i four = bytes_at(bytes + t / 2 * 128 + j * 32);
+            return t % 2 ? _mm256_srli_epi16(four, 8) : _mm256_and_si256(four, _mm256_set1_epi16(255));
+        }
+    };
     static void start(const int8_t* q, int32_t* to) { to[0] = one_sum(q, -128); }
     INLINE void ahead(int g) const { prefetch<1088>(block + g * 1088); }
-    __m256 scale(int g, int i) const { return halves_at(block + g * 1088 + 2 * i); }
-    __m256i values(int g, int t, int i) const {
-        const __m256i four = bytes_at(block + g * 1088 + 64 + t / 2 * 128 + i * 4);
-        return t % 2 ? _mm256_srli_epi16(four, 8) : _mm256_and_si256(four, _mm256_set1_epi16(255));
+    Part part(int g, int first) const {
+        const uint8_t* const group = block + g * 1088;
+        return {group + first * 2, group + 64 + first * 4};
     }
 };
 
 // The same as W, widened into the first-level cache, for more rows.
-template <class W, class Kind, int steps> struct Widened : Integers<Widened<W, Kind, steps>>, Kind {
+template <class W, class Kind, int steps> struct Widened : Kind, Integers<Widened<W, Kind, steps>> {
     static constexpr bool WIDE = Kind::WIDE, OWN = W::OWN, WHOLE = W::WHOLE, MINIMAL = W::MINIMAL;
     static constexpr int HALVES = W::HALVES, TOGETHER = SIX;
     typedef W Block;
-
-    alignas(64) __m256i value[GROUPS][steps][4];
-    __m256 scales[WHOLE ? 1 : GROUPS][4];
-    __m256i owns[OWN ? GROUPS : 1][HALVES][4];
-    __m256 minima[MINIMAL ? GROUPS : 1][4];
+    struct Group {
+        __m256i value[steps][4], own[OWN ? HALVES : 0][4];
+        __m256 scale[4], minimum[MINIMAL ? 4 : 0];
+    };
+    struct Part {
+        const Group* group;  // that of the first rows, or so far beyond it that the others are its first
+        __m256i values(int t, int j) const { return group->value[t][j]; }
+        __m256 scale(int j) const { return group->scale[j]; }
+        __m256i own(int h, int j) const { return group->own[h][j]; }
+        __m256 minimum(int j) const { return group->minimum[j]; }
+    };
+    Group group[GROUPS];
 
     static void start(const int8_t* q, int32_t* to) { W::start(q, to); }
     void open(const uint8_t* block, int groups) {
         W w;
         w.open(block, groups);
-        for (int g = 0; g < (WHOLE ? 1 : groups); g++)
-            for (int i = 0; i < 4; i++) scales[g][i] = w.scale(g, i * 8);
         for (int g = 0; g < groups; g++) {
             w.ahead(g);
             for (int i = 0; i < 4; i++) {
+                const typename W::Part part = w.part(g, i * 8);
+                group[g].scale[i] = part.scale(0);
                 if constexpr (OWN)
-                    for (int h = 0; h < HALVES; h++) owns[g][h][i] = w.own(g, h, i * 8);
-                if constexpr (MINIMAL) minima[g][i] = w.minimum(g, i * 8);
+                    for (int h = 0; h < HALVES; h++) group[g].own[h][i] = part.own(h, 0);
+                if constexpr (MINIMAL) group[g].minimum[i] = part.minimum(0);
 #pragma GCC unroll 16
-                for (int t = 0; t < steps; t++) value[g][t][i] = w.values(g, t, i * 8);
+                for (int t = 0; t < steps; t++) group[g].value[t][i] = part.values(t, 0);
             }
         }
     }
     INLINE void ahead(int) const {}
-    // by bytes, or else the compiler divides by 8 and multiplies again
-    template <class T> static T at(const T* rows, int i) { return *(const T*)((const char*)rows + i * 4); }
-    __m256i values(int g, int t, int i) const { return at(value[g][t], i); }
-    __m256 scale(int g, int i) const { return at(scales[g], i); }
-    __m256i own(int g, int h, int i) const { return at(owns[g][h], i); }
-    __m256 minimum(int g, int i) const { return at(minima[g], i); }
+    Part part(int g, int first) const { return {(const Group*)((const uint8_t*)(group + g) + first * 4)}; }
 };
 using Q4Panel = Widened<Q4Block, Bytes, 8>;
 using Q4MPanel = Widened<Q4MBlock, Bytes, 8>;
