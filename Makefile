@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # What a model answers, and not a scripted one; once more with weights in few bits.
 PACKED := tests/e2e/test_local_model.py tests/e2e/test_demo.py
 
-.PHONY: help demo test check unit format clean
+.PHONY: help demo test check unit bench format clean
 
 help:
 	@echo "make demo     set everything up, run the two lesson programs on the embedded models"
 	@echo "make test     all tests, some of them again with quantised weights"
 	@echo "make check    format, lint, types, floors and unit tests: what every change must pass"
+	@echo "make bench    measure Puna beside its peers, which it installs first: two hours, 25 GB of disk"
 	@echo "make format   put the code in form"
 	@echo "make clean    remove .venv and caches"
 
@@ -36,6 +37,9 @@ check: .venv/.dev
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit
+
+bench: .venv/.dev
+	$(BIN)/python -m bench
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix --select I .
