@@ -29,8 +29,9 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`. Ctrl-C cancels it, and is raised once it has ended."""
-        result, cancel = self._begin(work)
-        try:
+        result, begin, cancel = self._prepared(work)
+        try:  # before it begins: Ctrl-C may come at once
+            begin()
             return result.result()
         except BaseException:
             cancel()
@@ -39,7 +40,8 @@ class LoopThread:
 
     async def within(self, work: Coroutine[Any, Any, T]) -> T:
         """`run` from another loop. Cancelled, it too waits until `work` has ended."""
-        result, cancel = self._begin(work)
+        result, begin, cancel = self._prepared(work)
+        begin()
         ended = asyncio.wrap_future(result)
         try:
             return await asyncio.shield(ended)
@@ -77,8 +79,11 @@ class LoopThread:
                 self._stop()
             self._loop = self._stop = None
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> tuple[Future[T], Callable[[], object]]:
-        """The result, which comes when `work` has really ended, and how to cancel it."""
+    def _prepared(
+        self, work: Coroutine[Any, Any, T]
+    ) -> tuple[Future[T], Callable[[], object], Callable[[], object]]:
+        """The result, which comes when `work` has really ended, how to begin it, and how to cancel
+        it."""
         loop = self._running_loop()
         result: Future[T] = Future()
         tasks: list[asyncio.Task[T]] = []
@@ -93,10 +98,13 @@ class LoopThread:
                 tasks[0].cancel()
             else:  # it had not begun yet
                 work.close()
-                result.cancel()
+                result.set_exception(asyncio.CancelledError())
 
-        loop.call_soon_threadsafe(begin)
-        return result, lambda: loop.call_soon_threadsafe(cancel)
+        return (
+            result,
+            lambda: loop.call_soon_threadsafe(begin),
+            lambda: loop.call_soon_threadsafe(cancel),
+        )
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
