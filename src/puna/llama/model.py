@@ -197,8 +197,9 @@ class Decoder(nn.Module):
                 x = kernels.self_attention_layers(x, weights, self.norm.eps, step, paged)
             elif sight is not None:
                 for layer in run:
-                    x = x.index_copy(0, sight.rows, layer(x[sight.rows], sight))
-        # `x[wanted]` of 8 rows wakes torch's threads, which then spin for 5 ms beside the kernels'.
+                    seeing = layer(x.index_select(0, sight.rows), sight)
+                    x = x.index_copy(0, sight.rows, seeing)
+        # `x[wanted]` of a row wakes torch's threads, which then spin for 5 ms beside the kernels'.
         return self.norm(x.index_select(0, wanted))
 
 
