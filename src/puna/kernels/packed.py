@@ -17,8 +17,9 @@ matrix, which have scales of their own. `assemble` takes scales and integers as 
 Q8_0, Q6_K, Q4_K and Q4_0 become int8, int6, int4m and int4 exactly.
 
 All but bf16 are multiplied as integers: activations are rounded to 8 bits with a scale for each 32
-columns, as `linear_twin` shows. On a processor with AMX that holds for exact rows; the others are
-multiplied in bf16, as `bulk_twin` shows.
+columns, as `linear_twin` shows. For exact rows that holds everywhere. Those in bulk are multiplied
+in bf16 on a processor with AMX, and meet int8 with 12 bits on one with AVX2, as `bulk_twin` and
+`fine_twin` show; both round less.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ BLOCK_BYTES: dict[Format, int] = {
     "bf16": 2048, "int8": 1088, "int6": 6720, "int4m": 4736, "int4": 576,
 }  # fmt: skip
 BLOCK = 32  # rows a block, and columns that share a scale of the activations
+FINE_COLUMNS = 256  # that share one where bulk rows meet int8 by AVX2
 
 # Weights packed at a time: what lies between stays in the cache (1 << 24 takes three times longer).
 _PACKED_AT_ONCE = 1 << 20
@@ -233,13 +235,33 @@ def bulk_twin(x: Tensor, weight: Packed) -> Tensor:
     return F.linear(x.bfloat16().float(), unpack(weight).bfloat16().float())
 
 
-def quantized(x: Tensor) -> Tensor:
-    """`x` as the integer kernels see it: each 32 columns rounded to -127..127 times a scale."""
-    padded = _split(F.pad(x, (0, -x.shape[-1] % BLOCK)), -1, -1, BLOCK)
-    most = padded.abs().amax(-1, keepdim=True)
-    inverse = most.new_tensor(127) / torch.where(most > 0, most, 1)  # `127 / x` is 127 * (1 / x)
+def fine_twin(x: Tensor, weight: Packed) -> Tensor:
+    """The same for rows that are not exact and int8, with AVX2 alone: of each `FINE_COLUMNS`,
+    activations are rounded to -2047..2047 times a scale, and a row's weights to 32nds of its
+    largest scale (each scale beforehand to a 4096th of it)."""
+    groups = FINE_COLUMNS // BLOCK
+    padding = (0, 0, 0, 0, 0, -weight.data.shape[1] % groups)
+    scale, values = (
+        _split(F.pad(each, padding), 1, -1, groups)
+        for each in (_halves(weight.data[..., :64]), _values_int8(weight.data))
+    )
+    most = scale.abs().amax(2, keepdim=True)
+    shares = (scale * (4096 / torch.where(most > 0, most, 1))).round()
+    rounded = (values * shares / 128 + 0.5).floor() * (most / 32)
+    matrix = rounded.flatten(1, 2).transpose(1, 2).flatten(2).flatten(0, 1)
+    seen = quantized(x.float(), FINE_COLUMNS, 2047)
+    return F.linear(seen, matrix[: weight.rows, : weight.columns])
+
+
+def quantized(x: Tensor, columns: int = BLOCK, most: int = 127) -> Tensor:
+    """`x` as the integer kernels see it: of each `columns` rounded to -`most`..`most` times a
+    scale. The defaults are those of exact rows."""
+    padded = _split(F.pad(x, (0, -x.shape[-1] % columns)), -1, -1, columns)
+    largest = padded.abs().amax(-1, keepdim=True)
+    # `127 / x` is 127 * (1 / x)
+    inverse = largest.new_tensor(most) / torch.where(largest > 0, largest, 1)
     rounded = (padded * inverse).round()
-    return (rounded * (most / 127)).flatten(-2)[..., : x.shape[-1]]
+    return (rounded * (largest / most)).flatten(-2)[..., : x.shape[-1]]
 
 
 def rows_of(weight: Packed, ids: Tensor) -> Tensor:
@@ -296,8 +318,11 @@ def _lay_out_int8(values: Tensor, scale: Tensor) -> Tensor:
 
 
 def _unpack_int8(data: Tensor) -> Tensor:
-    values = _split(data[..., 64:], -1, 8, BLOCK, 4).transpose(-2, -3).flatten(-2)
-    return (values.float() - 128) * _halves(data[..., :64])
+    return _values_int8(data) * _halves(data[..., :64])
+
+
+def _values_int8(data: Tensor) -> Tensor:
+    return _split(data[..., 64:], -1, 8, BLOCK, 4).transpose(-2, -3).flatten(-2).float() - 128
 
 
 def _pack_int4(blocks: Tensor) -> Tensor:

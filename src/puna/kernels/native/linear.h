@@ -49,26 +49,30 @@ template <class Call> static void by_format(int format, const Call& call) {
     }
 }
 
+// Whether bulk rows meet a format's panels in a way of their own.
+template <class Panel> constexpr bool HAS_BULK = !std::is_same<Panel, typename Panel::Bulk>::value;
+template <class Panel> constexpr bool HAS_BULK<Panel*> = HAS_BULK<Panel>;
+
 // Activation rows [rows, k] as weights want them. They are normed first if there is a `norm` [k].
 //
 // The first `exact` meet integers as integers, panel by panel: in one that is small, rows follow each
-// other. The others are bulk, and so are those that bf16 meets; only AMX knows the difference, elsewhere
-// all are exact.
+// other. The others are bulk. With AMX those meet bf16, and so do all rows that weights of bf16 meet.
+// Without, a bulk row differs only where each format has a `Bulk` of its own, and else counts as exact.
 class Prepared {
 public:
     using Float = tiles::BF16Panel::Input;  // what bf16 weights meet without AMX
     const long rows, exact, k, panels = (k + PANEL - 1) / PANEL;
-    const long apart = HAS_AMX ? (exact + 15) / 16 * 16 : exact;  // rows of integers from one panel to the next
+    const long apart = HAS_AMX ? (exact + 15) / 16 * 16 : rows;  // rows of integers from one panel to the next
 
     Prepared(
         Pool& pool, const float* x, long rows, long exact_rows, long k, const float* norm, float eps,
         const std::vector<Weight>& weights)
-        : rows(rows), exact(HAS_AMX ? exact_rows : rows), k(k) {
+        : rows(rows), exact(know_bulk(weights) ? exact_rows : rows), k(k) {
         bool integers = false, wide = false, used[5] = {};
         for (const Weight& w : weights) {
             used[w.format] = true;
             if (w.format == BF16) continue;
-            integers = exact > 0;
+            integers = !HAS_AMX || exact > 0;
             by_format(w.format, [&](auto* panel) { wide |= panel->WIDE; });
         }
         if (integers) {
@@ -103,6 +107,10 @@ public:
 #if HAS_AMX
             if (r >= first_in_tiles) into_tiles(v, r - first_in_tiles);
 #endif
+            if (!HAS_AMX && r >= exact)
+                by_format(weights[0].format, [&](auto* panel) {
+                    if constexpr (HAS_BULK<decltype(panel)>) quantize_for(panel, v, r);
+                });
             if (floats)
                 for (long c = 0; c < k; c += FLOAT_PANEL) {
                     Float* to = floats + c * rows + r * FLOAT_PANEL;
@@ -125,6 +133,28 @@ public:
 #endif
 
 private:
+    static bool know_bulk(const std::vector<Weight>& weights) {
+        bool all = true;
+        for (const Weight& w : weights)
+            if (w.format == BF16) all = false;
+            else by_format(w.format, [&](auto* panel) { all &= HAS_BULK<decltype(panel)>; });
+        return HAS_AMX || all;
+    }
+    // How to write `count` numbers as integers up to `most`: what to multiply them with, and what 1 is then.
+    // Not at all if one is none: 0, NAN.
+    template <int count> static std::pair<float, float> steps(const float* v, float most) {
+        uint32_t largest_bits = 0;  // magnitudes sort like their bits, and infinity and NaN come last
+        for (int c = 0; c < count; c++) {
+            uint32_t bits;
+            memcpy(&bits, v + c, 4);
+            largest_bits = std::max(largest_bits, bits & 0x7fffffff);
+        }
+        float largest;
+        memcpy(&largest, &largest_bits, 4);
+        if (largest_bits >= 0x7f800000) return {0, NAN};
+        if (largest < SMALLEST) return {0, 0};
+        return {most / largest, largest / most};
+    }
     void quantize(const float* row, long r) {
         for (long g = 0; g < blocks(k); g++) {
             const long place = g / GROUPS * apart + r, i = g % GROUPS;
@@ -132,21 +162,12 @@ private:
             const float* v = row + g * 32;
             if (const long there = k - g * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
             int8_t* to = q + place * PANEL + i * 32;
-            uint32_t most_bits = 0;  // magnitudes sort like their bits, and infinity and NaN come last
-            for (int c = 0; c < 32; c++) {
-                uint32_t bits;
-                memcpy(&bits, v + c, 4);
-                most_bits = std::max(most_bits, bits & 0x7fffffff);
-            }
-            float most;
-            memcpy(&most, &most_bits, 4);
-            const bool finite = most_bits < 0x7f800000, numbers = finite && most >= SMALLEST;
-            const float inverse = numbers ? 127 / most : 0;
-            if (numbers)
+            const auto [inverse, unit] = steps<32>(v, 127);
+            scale[place * GROUPS + i] = unit;
+            if (inverse > 0)
                 for (int c = 0; c < 32; c++) to[c] = (int8_t)(int)std::nearbyint(v[c] * inverse);
             else
                 memset(to, 0, 32);
-            scale[place * GROUPS + i] = numbers ? most / 127 : finite ? 0 : NAN;
             for (int format : {Q8, Q6, Q4, Q4M})
                 if (start[format])
                     by_format(format, [&](auto* panel) {
@@ -154,6 +175,25 @@ private:
                         if constexpr (std::remove_pointer<decltype(panel)>::type::WIDE)
                             panel->widen(to, q16 + place * PANEL + i * 32);
                     });
+        }
+    }
+
+    // In bulk: by panels, each under one scale.
+    template <class Panel> void quantize_for(Panel*, const float* row, long r) {
+        for (long p = 0; p < panels; p++) {
+            float part[PANEL] = {};
+            const float* v = row + p * PANEL;
+            if (const long there = k - p * PANEL; there < PANEL) v = (const float*)memcpy(part, v, there * 4);
+            const long place = p * apart + r;
+            const auto [inverse, unit] = steps<PANEL>(v, Panel::Bulk::FINEST);
+            scale[place * GROUPS] = unit;
+            int16_t* const to = q16 + place * PANEL;
+            if (inverse > 0) {
+                start[Q8][place * STARTS] = Panel::Bulk::quantize(v, inverse, to);
+            } else {
+                memset(to, 0, PANEL * 2);
+                start[Q8][place * STARTS] = 0;
+            }
         }
     }
 
@@ -275,7 +315,7 @@ static void blocks_times_tiles(
 }
 #endif
 
-// sums [count][32] = block row b of w times exact activation rows first..first+count-1.
+// sums [count][32] = block row b of w times activation rows first..first+count-1, all of one kind.
 static void block_times_rows(
     const Weight& w, long b, const Prepared& a, long first, long count, float* sums) {
     if (w.format == BF16) {
@@ -300,7 +340,8 @@ static void block_times_rows(
     each_panel(w, b, a, [&](auto* type, const uint8_t* data, int groups, long p) {
         using Panel = typename std::remove_pointer<decltype(type)>::type;
         const auto at = [&](long r) { return a.at(w.format, p, first + r); };
-        times_rows<Panel>(data, groups, at, count, sums);
+        if (first < a.exact) times_rows<Panel>(data, groups, at, count, sums);
+        else times_rows<typename Panel::Bulk>(data, groups, at, count, sums);
     });
 }
 
@@ -325,12 +366,13 @@ template <int W, class Block, class Take>
 static void each_product(
     Pool& pool, const Prepared& a, long count, long bytes, const Block& block, const Take& take) {
     const auto up = [](long rows) { return (rows + 15) / 16 * 16; };
-    const bool bulk = a.exact < a.rows;
-    const long together = bulk ? BULK_BLOCKS / W : 1;
+    const bool tiles = HAS_AMX && a.exact < a.rows;
+    const long together = tiles ? BULK_BLOCKS / W : 1, rows = HAS_AMX ? a.exact : a.rows;
     each_run(pool, count, bytes, together, [&](long from, long end) {
         for (long n = from; n < end; n++)
-            for (long first = 0; first < a.exact; first += ROWS_A_PASS) {
-                const long some = std::min(ROWS_A_PASS, a.exact - first), apart = up(some) * ROWS;
+            for (long first = 0, some; first < rows; first += some) {
+                some = std::min(ROWS_A_PASS, (first < a.exact ? a.exact : rows) - first);
+                const long apart = up(some) * ROWS;
                 float* const sums = scratch<float, SUMS>(W * apart);
                 for (int i = 0; i < W; i++) {
                     const auto [w, b] = block(n, i);
@@ -339,7 +381,7 @@ static void each_product(
                 for (long r = 0; r < some; r++) take(n, first + r, sums + r * ROWS, apart);
             }
 #if HAS_AMX
-        for (long n = from; bulk && n < end; n += together)
+        for (long n = from; tiles && n < end; n += together)
             for (long first = a.exact, some; first < a.rows; first += some) {
                 const long before = a.place_in_tile(first), width = std::min(together, end - n);
                 some = std::min(ROWS_A_PASS - before, a.rows - first);

@@ -282,6 +282,7 @@ template <class W, class Kind, int steps> struct Widened : Kind, Integers<Widene
     static constexpr bool WIDE = Kind::WIDE, OWN = W::OWN, WHOLE = W::WHOLE, MINIMAL = W::MINIMAL;
     static constexpr int HALVES = W::HALVES, TOGETHER = SIX;
     typedef W Block;
+    typedef Widened Bulk;
     struct Group {
         __m256i value[steps][4], own[OWN ? HALVES : 0][4];
         __m256 scale[4], minimum[MINIMAL ? 4 : 0];
@@ -315,10 +316,174 @@ template <class W, class Kind, int steps> struct Widened : Kind, Integers<Widene
     INLINE void ahead(int) const {}
     Part part(int g, int first) const { return {(const Group*)((const uint8_t*)(group + g) + first * 4)}; }
 };
+
+// Eight bits and bulk rows: both as int16, under one scale for all columns of a panel, so that nothing is
+// scaled or kept between them. Weights are 32nds of the largest step among a row's groups, and so off by
+// 1/64 of it at most; activations are up to FINEST. No sum leaves 32 bits: 128 * 32 * FINEST * PANEL < 2^31.
+struct Fine {
+    static constexpr int FINEST = 2047;
+    __m256 scale[4];
+
+    // PANEL activations times `by`, of each four first the even ones; gives what FinePanel begins with.
+    static int32_t quantize(const float* from, float by, int16_t* to) {
+        const __m256i order = _mm256_setr_epi8(
+            0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+        const auto eight = [&](int c) {
+            return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(from + c), _mm256_set1_ps(by)));
+        };
+        __m256i sum = _mm256_setzero_si256();
+        for (int c = 0; c < PANEL; c += 16) {
+            const __m256i all = _mm256_permute4x64_epi64(_mm256_packs_epi32(eight(c), eight(c + 8)), 0xd8);
+            const __m256i four = _mm256_shuffle_epi8(all, order);
+            _mm256_storeu_si256((__m256i*)(to + c), four);
+            sum = _mm256_sub_epi32(sum, _mm256_madd_epi16(four, _mm256_srli_epi64(four, 32)));
+        }
+        alignas(32) int32_t sums[8];
+        _mm256_store_si256((__m256i*)sums, sum);
+        return sums[0] + sums[2] + sums[4] + sums[6];
+    }
+
+protected:
+    INLINE void add(float* sums, __m256i dot, int j, float by) const {
+        const __m256 unit = _mm256_mul_ps(scale[j], _mm256_set1_ps(by));
+        _mm256_storeu_ps(sums, _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), unit, _mm256_loadu_ps(sums)));
+    }
+};
+struct FineBlock : Fine {
+    static constexpr int TOGETHER = SIX;
+    const uint8_t* block;
+    __m256i share[GROUPS][4];  // 4096 times a group's scale in the largest, as int16, each twice
+
+    void open(const uint8_t* at, int groups) {
+        block = at;
+        const __m256 sign = _mm256_set1_ps(-0.0f);
+        for (int j = 0; j < 4; j++) {
+            __m256 most = _mm256_setzero_ps();
+            for (int g = 0; g < groups; g++)
+                most = _mm256_max_ps(_mm256_andnot_ps(sign, halves_at(at + g * 1088 + j * 16)), most);
+            const __m256 some = _mm256_cmp_ps(most, _mm256_setzero_ps(), _CMP_NEQ_UQ);
+            const __m256 inverse = _mm256_and_ps(some, _mm256_div_ps(_mm256_set1_ps(4096), most));
+            for (int g = 0; g < groups; g++) {
+                const __m256 of = _mm256_mul_ps(halves_at(at + g * 1088 + j * 16), inverse);
+                const __m256i once = _mm256_cvtps_epi32(of);
+                share[g][j] = _mm256_blend_epi16(once, _mm256_slli_epi32(once, 16), 0xaa);
+            }
+            scale[j] = _mm256_mul_ps(most, _mm256_set1_ps(1.0f / 32));
+        }
+    }
+    INLINE void ahead(int g) const { prefetch<1088>(block + g * 1088); }
+    // Columns 4 t and 4 t + 2 of group g, or those behind them, of rows 8 j..8 j + 7.
+    __m256i values(int g, int t, bool odd, int j) const {
+        const __m256i both = bytes_at(block + g * 1088 + 64 + t * 128 + j * 32);
+        const __m256i high = odd ? _mm256_and_si256(both, _mm256_set1_epi16(-256)) : _mm256_slli_epi16(both, 8);
+        return _mm256_mulhrs_epi16(_mm256_xor_si256(high, _mm256_set1_epi16(-32768)), share[g][j]);
+    }
+
+    template <int M> void multiply(int groups, const Activations& a, float* sums) const {
+        constexpr int G = M <= 2 ? 4 : M <= 6 ? 2 : 1;
+        for (int first = 0; first < ROWS; first += 8 * G) part<M, G>(first, groups, a, sums + first);
+    }
+
+private:
+    template <int M, int G> ALONE void part(int first, int groups, Activations a, float* sums) const {
+        __m256i sum[M][G];
+        for (int m = 0; m < M; m++)
+            for (int j = 0; j < G; j++) sum[m][j] = _mm256_setzero_si256();
+        const int16_t* x = a.wide;
+        for (int g = 0; g < groups; g++, x += 32) {
+            ahead(g);
+#pragma GCC unroll 16
+            for (int t = 0; t < 16; t++) {
+                __m256i v[G];
+                for (int j = 0; j < G; j++) v[j] = values(g, t / 2, t % 2, first / 8 + j);
+                for (int m = 0; m < M; m++) {
+                    const __m256i two = four_at((const int8_t*)(x + m * PANEL + t * 2));
+                    for (int j = 0; j < G; j++) add_ints(sum[m][j], _mm256_madd_epi16(v[j], two));
+                }
+            }
+        }
+        for (int m = 0; m < M; m++)
+            for (int j = 0; j < G; j++) add(sums + m * ROWS + j * 8, sum[m][j], first / 8 + j, a.scale[m * GROUPS]);
+    }
+};
+// The same whole numbers by half the multiplications: a v + b w = (a + w) (b + v) - a b - v w, where a b is the
+// activations' own and v w the weights'. (Winograd, "A New Algorithm for Inner Product", 1968.) What leaves 32
+// bits in between comes back.
+struct FinePanel : Fine {
+    typedef FineBlock Block;
+    static constexpr int TOGETHER = 4, G = 2;  // 8 sums, 4 weights, 2 activations, 2 products: all registers
+    struct Two {
+        __m256i even, odd;
+    };
+    Two value[GROUPS * 8][4];
+    __m256i own[4];
+
+    void open(const uint8_t* block, int groups) {
+        FineBlock w;
+        w.open(block, groups);
+        memcpy(scale, w.scale, sizeof scale);
+        for (int j = 0; j < 4; j++) own[j] = _mm256_setzero_si256();
+        for (int g = 0; g < groups; g++) {
+            w.ahead(g);
+            for (int t = 0; t < 8; t++)
+                for (int j = 0; j < 4; j++) {
+                    const Two two{w.values(g, t, false, j), w.values(g, t, true, j)};
+                    value[g * 8 + t][j] = two;
+                    own[j] = _mm256_add_epi32(own[j], _mm256_madd_epi16(two.even, two.odd));
+                }
+        }
+    }
+    template <int M> void multiply(int groups, const Activations& a, float* sums) const {
+        for (int first = 0; first < ROWS; first += 8 * G) part<M>(first, groups, a, sums + first);
+    }
+
+private:
+    // Loops over rows are unrolled by name: else their sums are kept in memory from group to group.
+    template <int M> ALONE void part(int first, int groups, Activations a, float* sums) const {
+        __m256i sum[M][G];
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+            for (int j = 0; j < G; j++)
+                sum[m][j] = _mm256_sub_epi32(_mm256_set1_epi32(a.start[m * STARTS]), own[first / 8 + j]);
+        const int16_t* x = a.wide;
+        for (int g = 0; g < groups; g++, x += 32) {
+            if (first == 0)  // the next rows, while these are in use
+                for (int m = M; m < 2 * M; m++) __builtin_prefetch(x + m * PANEL);
+#pragma GCC unroll 8
+            for (int t = 0; t < 8; t++) {
+                Two w[G];
+#pragma GCC unroll 2
+                for (int j = 0; j < G; j++) w[j] = value[g * 8 + t][first / 8 + j];
+#pragma GCC unroll 4
+                for (int m = 0; m < M; m++) {
+                    const int8_t* const four = (const int8_t*)(x + m * PANEL + t * 4);
+                    const Two v{four_at(four), four_at(four + 4)};
+#pragma GCC unroll 2
+                    for (int j = 0; j < G; j++) add_crosswise(sum[m][j], v, w[j]);
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++)
+#pragma GCC unroll 2
+            for (int j = 0; j < G; j++) add(sums + m * ROWS + j * 8, sum[m][j], first / 8 + j, a.scale[m * GROUPS]);
+    }
+    // In assembly, because the compiler would read weights from memory for each addition.
+    static INLINE void add_crosswise(__m256i& sum, const Two& v, const Two& w) {
+        __m256i one, other;
+        asm("vpaddw %3, %6, %1\n\tvpaddw %4, %5, %2\n\tvpmaddwd %1, %2, %1\n\tvpaddd %1, %0, %0"
+            : "+x"(sum), "=&x"(one), "=&x"(other)
+            : "x"(v.even), "x"(v.odd), "x"(w.even), "x"(w.odd));
+    }
+};
+
 using Q4Panel = Widened<Q4Block, Bytes, 8>;
 using Q4MPanel = Widened<Q4MBlock, Bytes, 8>;
 using Q6Panel = Widened<Q6Block, Bytes, 8>;
-using Q8Panel = Widened<Q8Block, Shorts, 16>;
+struct Q8Panel : Widened<Q8Block, Shorts, 16> {
+    typedef FinePanel Bulk;
+};
 
 // bf16 widened to fp32: `values` are one column, c + i.
 template <class W> struct Floats {
@@ -331,22 +496,33 @@ template <class W> struct Floats {
     template <int M, int G> void part(int first, int columns, const float* x, float* sums) const {
         const W& w = static_cast<const W&>(*this);
         __m256 sum[M][G];
+#pragma GCC unroll 8
         for (int m = 0; m < M; m++)
-            for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
+            
+#pragma GCC unroll 2
+for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
 #pragma GCC unroll 2
         for (int c = 0; c < columns; c += 2) {
             if (G == 4 || first == 0) w.ahead(c);
             for (int i = 0; i < 2; i++) {
                 __m256 v[G];
-                for (int j = 0; j < G; j++) v[j] = w.values(c, i, first + j * 8);
+                
+#pragma GCC unroll 2
+for (int j = 0; j < G; j++) v[j] = w.values(c, i, first + j * 8);
+#pragma GCC unroll 8
                 for (int m = 0; m < M; m++) {
                     const __m256 each = _mm256_set1_ps(x[m * FLOAT_PANEL + c + i]);
-                    for (int j = 0; j < G; j++) sum[m][j] = _mm256_fmadd_ps(v[j], each, sum[m][j]);
+                    
+#pragma GCC unroll 2
+for (int j = 0; j < G; j++) sum[m][j] = _mm256_fmadd_ps(v[j], each, sum[m][j]);
                 }
             }
         }
+#pragma GCC unroll 8
         for (int m = 0; m < M; m++)
-            for (int j = 0; j < G; j++) _mm256_storeu_ps(sums + m * ROWS + first + j * 8, sum[m][j]);
+            
+#pragma GCC unroll 2
+for (int j = 0; j < G; j++) _mm256_storeu_ps(sums + m * ROWS + first + j * 8, sum[m][j]);
     }
 };
 struct BF16Block : Floats<BF16Block> {

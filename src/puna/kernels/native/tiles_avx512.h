@@ -34,7 +34,7 @@ template <int bytes> static inline void ask(const uint8_t* at) {
 static inline __m128i sixteen_at(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 
 template <int format> struct Integers {
-    typedef Integers Block;
+    typedef Integers Block, Bulk;
     static constexpr bool WIDE = false;
     static constexpr int FORMAT = format, TOGETHER = 8;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own

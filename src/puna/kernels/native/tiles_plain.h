@@ -28,7 +28,7 @@ static inline void four_columns(const int8_t (*w)[4], const int8_t* q, int32_t* 
 }
 
 template <int format> struct Integers {
-    typedef Integers Block;
+    typedef Integers Block, Bulk;
     static constexpr bool WIDE = false;
     static constexpr int TOGETHER = 6;
     static constexpr int HALVES = format == Q6 ? 2 : 1;  // runs of columns with scales of their own
