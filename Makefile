@@ -16,7 +16,7 @@ help:
 	@echo "make demo     set everything up, run the two lesson programs on the embedded models"
 	@echo "make test     all tests, some of them again with quantised weights"
 	@echo "make check    format, lint, types, floors and unit tests: what every change must pass"
-	@echo "make bench    measure Puna beside its peers, which it installs first: two hours, 25 GB of disk"
+	@echo "make bench    measure Puna beside its peers, which it installs first: two hours, 20 GB of disk"
 	@echo "make format   put the code in form"
 	@echo "make clean    remove .venv and caches"
 

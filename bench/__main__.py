@@ -5,8 +5,8 @@
     python -m bench --table          what has been measured so far
     python -m bench --readme         the same, between the marks of README.md, and the plot
 
-A whole run first installs the peers and makes the checkpoints that are missing (half an hour and
-25 GB of disk, once), and begins with an empty table. Each part is a bench of its own (`python -m
+A whole run first installs the peers and makes the checkpoints that are missing (45 minutes and 20
+GB of disk, once), and begins with an empty table. Each part is a bench of its own (`python -m
 bench.server_load --help`), which says its terms in its first lines and writes its rows to
 `bench/results.json`. One that fails, or takes more than twice its time, is given up and the others
 go on; which is said at the end. Told are the medians with the extremes, and the median of the
@@ -37,16 +37,16 @@ class Part:
 
 PARTS = {
     "1B-int4": Part(9, ["bench.engines", "--only", "1B-int4"]),
-    "1B-int8": Part(7, ["bench.engines", "--only", "1B-int8"]),
-    "8B-int4": Part(8, ["bench.engines", "--only", "8B-int4"]),
-    "1B-bf16": Part(3, ["bench.engines", "--only", "1B-bf16"]),
-    "repeats": Part(6, ["bench.repeats"]),
-    "draft": Part(3, ["bench.draft"]),
+    "1B-int8": Part(8, ["bench.engines", "--only", "1B-int8"]),
+    "8B-int4": Part(10, ["bench.engines", "--only", "8B-int4"]),
+    "1B-bf16": Part(4, ["bench.engines", "--only", "1B-bf16"]),
+    "repeats": Part(9, ["bench.repeats"]),
+    "draft": Part(4, ["bench.draft"]),
     "vision": Part(6, ["bench.vision_11b"]),
     "second-turn": Part(4, ["bench.second_turn"]),
-    "server-load": Part(8, ["bench.server_load"]),
+    "server-load": Part(9, ["bench.server_load"]),
     "server-overhead": Part(2, ["bench.server_overhead"]),
-    "memory": Part(5, ["bench.memory"]),
+    "memory": Part(6, ["bench.memory"]),
     "long-context": Part(2, ["bench.long_context"]),
     "start": Part(1, ["bench.start"]),
 }

@@ -1,3 +1,5 @@
+"""What is handed to the loop of tools, interrupted at any moment, is ended and not left behind."""
+
 from __future__ import annotations
 
 import asyncio

@@ -196,10 +196,11 @@ class Decoder(nn.Module):
                 paged = list(islice(caches, len(weights)))
                 x = kernels.self_attention_layers(x, weights, self.norm.eps, step, paged)
             elif sight is not None:
+                # `index_select`, because `x[rows]` of a row wakes torch's threads, which then spin
+                # for 5 ms beside the kernels'
                 for layer in run:
                     seeing = layer(x.index_select(0, sight.rows), sight)
                     x = x.index_copy(0, sight.rows, seeing)
-        # `x[wanted]` of a row wakes torch's threads, which then spin for 5 ms beside the kernels'.
         return self.norm(x.index_select(0, wanted))
 
 
