@@ -39,10 +39,12 @@ class Pace:
         if not prompt_rows:
             self._measured(rows, seconds)
             return
-        plain, rest = self.seconds(rows), seconds - self._seconds_of_prompts(prompt_rows)
-        unknown = rows > max(self._rows, default=0) and rest > plain
-        if self._prompts and rows and (unknown or seconds < plain):
-            self._measured(rows, rest)
+        plain, prompts = self.seconds(rows), self._seconds_of_prompts(prompt_rows)
+        learns = self._prompts and rows
+        if learns and rows > max(self._rows, default=0) and seconds - prompts > plain:
+            self._measured(rows, seconds - prompts)
+        elif learns and seconds < plain:  # both took less than was thought, in the same proportion
+            self._measured(rows, seconds * plain / (plain + prompts))
         else:
             self._prompts.append((prompt_rows, max(0.0, seconds - plain)))
 

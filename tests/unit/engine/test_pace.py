@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -163,3 +164,22 @@ def test_what_is_old_is_measured_again_and_at_last_forgotten() -> None:
     for _ in range(900):
         pace.took(9, 2.0)
     assert pace.seconds(4) == 2.0
+
+
+def test_what_was_learnt_of_prompts_never_makes_a_step_shorter_than_nothing() -> None:
+    pace = Pace()
+    pace.took(1, 0.1)
+    pace.took(1, 0.5, prompt_rows=10)  # so ten of them take 0.4 s
+    pace.took(1, 0.05, prompt_rows=10)  # or so it seemed
+    assert 0 < pace.seconds(1) <= 0.05
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_measured_seconds_are_more_than_none(seed: int) -> None:
+    draw, pace = random.Random(seed), Pace()
+    pace.took(1, 0.1)
+    for _ in range(300):
+        rows, prompts = draw.randint(0, 20), draw.choice((0, 1, 7, 500))
+        pace.took(rows or 1, draw.lognormvariate(-3, 2), prompts)
+        assert all(pace.seconds(n, prompts) > 0 for n in (1, rows + 1, 40))
+        assert pace.prompt_rows(rows) >= FLOOR
