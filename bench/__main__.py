@@ -1,6 +1,6 @@
 """The whole table: Puna beside its peers, in one run, taking turns.
 
-    python -m bench                  all of it: an hour on two cores, and a quarter more on slow ones
+    python -m bench                  all of it: an hour on two cores, or more on slow ones
     python -m bench --only 1B-int4 server-load ... [--rounds 5]
     python -m bench --table          what has been measured so far
     python -m bench --readme         the same, between the marks of README.md, and the plot
