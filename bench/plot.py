@@ -38,7 +38,10 @@ def main() -> None:
             axes.plot([row.target] * 2, [at - 0.4, at + 0.4], color="black", lw=1.5)
     axes.axvline(1, color="black", lw=0.5)
     axes.set_xscale("log")
-    axes.set_xlabel("times as good as the best peer (median, extremes); black: the target")
+    axes.margins(y=0.01)
+    axes.set_xlabel(
+        "times as good as the best peer (median, extremes)\nblack: the target", fontsize=8
+    )
     axes.set_title(f"{results['date']}, {results['machine']}", fontsize=9)
     axes.tick_params(labelsize=7)
     figure.tight_layout()
