@@ -318,8 +318,8 @@ template <class W, class Kind, int steps> struct Widened : Kind, Integers<Widene
 };
 
 // Eight bits and bulk rows: both as int16, under one scale for all columns of a panel, so that nothing is
-// scaled or kept between them. Weights are 32nds of the largest step among a row's groups, and so off by
-// 1/64 of it at most; activations are up to FINEST. No sum leaves 32 bits: 128 * 32 * FINEST * PANEL < 2^31.
+// scaled or kept between them. Weights are 32nds of the largest step among a row's groups, and off by one
+// at most (half for themselves, half for their group's share of it); activations are up to FINEST. No sum leaves 32 bits: 128 * 32 * FINEST * PANEL < 2^31.
 struct Fine {
     static constexpr int FINEST = 2047;
     __m256 scale[4];
@@ -496,33 +496,22 @@ template <class W> struct Floats {
     template <int M, int G> void part(int first, int columns, const float* x, float* sums) const {
         const W& w = static_cast<const W&>(*this);
         __m256 sum[M][G];
-#pragma GCC unroll 8
         for (int m = 0; m < M; m++)
-            
-#pragma GCC unroll 2
-for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
+            for (int j = 0; j < G; j++) sum[m][j] = _mm256_loadu_ps(sums + m * ROWS + first + j * 8);
 #pragma GCC unroll 2
         for (int c = 0; c < columns; c += 2) {
             if (G == 4 || first == 0) w.ahead(c);
             for (int i = 0; i < 2; i++) {
                 __m256 v[G];
-                
-#pragma GCC unroll 2
-for (int j = 0; j < G; j++) v[j] = w.values(c, i, first + j * 8);
-#pragma GCC unroll 8
+                for (int j = 0; j < G; j++) v[j] = w.values(c, i, first + j * 8);
                 for (int m = 0; m < M; m++) {
                     const __m256 each = _mm256_set1_ps(x[m * FLOAT_PANEL + c + i]);
-                    
-#pragma GCC unroll 2
-for (int j = 0; j < G; j++) sum[m][j] = _mm256_fmadd_ps(v[j], each, sum[m][j]);
+                    for (int j = 0; j < G; j++) sum[m][j] = _mm256_fmadd_ps(v[j], each, sum[m][j]);
                 }
             }
         }
-#pragma GCC unroll 8
         for (int m = 0; m < M; m++)
-            
-#pragma GCC unroll 2
-for (int j = 0; j < G; j++) _mm256_storeu_ps(sums + m * ROWS + first + j * 8, sum[m][j]);
+            for (int j = 0; j < G; j++) _mm256_storeu_ps(sums + m * ROWS + first + j * 8, sum[m][j]);
     }
 };
 struct BF16Block : Floats<BF16Block> {
