@@ -39,6 +39,7 @@ STARTING = 20.0
 LARGEST_NAME = 1000
 MOST_ENTRIES = 10_000
 DEEPEST = 100
+USED_UP = 113  # what guest.py exits with
 CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -353,6 +354,8 @@ class Child:
         code = self._process.returncode
         if code is None:
             return "the interpreter closed its line to Puna"
+        if code == USED_UP:
+            return "its memory is used up"
         number = -code if code < 0 else code - 128
         with contextlib.suppress(ValueError):
             return f"the interpreter was killed by {signal.Signals(number).name}"

@@ -8,12 +8,14 @@ says can be trusted: it only makes honest code comfortable. The walls are those 
 Standard input brings frames: 4 bytes of length, then code as UTF-8. Standard output and error are
 the code's own. `control` takes frames of 1 byte of kind, 4 bytes of length and the payload:
 R ready, F a file (2 bytes of length, name, data), N a note for the model, D done (1 went well).
+Its exit code USED_UP says that its memory is: that can be said without any.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import io
 import linecache
 import os
@@ -32,11 +34,21 @@ Config = dict[str, Any]
 
 MOST_ENTRIES = 10_000
 MOST_FIGURES = 16
+ROOM = 2**20
+USED_UP = 113  # child.py knows it too
 FIGURE_NOTICE = ".*non-interactive, and thus cannot be shown"
 
 
 def main(config: Config) -> None:
     """Serve calls until standard input ends. `config` is what `rungs.py` says of this child."""
+    try:
+        serve(config)
+    except MemoryError:
+        os._exit(USED_UP)
+    os._exit(0)
+
+
+def serve(config: Config) -> None:
     me = os.getpid()
     requests, out, err, control = os.dup(0), os.dup(1), os.dup(2), config["control"]
     os.set_inheritable(control, False)
@@ -62,12 +74,21 @@ def main(config: Config) -> None:
         if config["end_others"]:
             with contextlib.suppress(OSError):
                 os.kill(-1, signal.SIGKILL)  # in a name space of its own: what the code started
+        need_room()
         for name, data in evaluate.figures():
             send_file(control, name, data)
-        with contextlib.suppress(RecursionError, MemoryError):
+        with contextlib.suppress(RecursionError):
             scratch.send_new(control)
         write_frame(control, b"D", b"1" if good else b"0")
-    os._exit(0)
+
+
+def need_room() -> None:
+    """MemoryError if what the code keeps leaves too little for even a small call."""
+    try:
+        bytes(ROOM)
+    except MemoryError:
+        gc.collect()  # what it no longer keeps may be all that is in the way
+        bytes(ROOM)
 
 
 def lock(config: Config) -> None:
@@ -156,8 +177,8 @@ class Python:
         """Run `code`; the value of a last expression is shown as at the prompt."""
         self.calls += 1
         name = f"<call {self.calls}>"
-        linecache.cache[name] = (len(code), None, code.splitlines(True), name)
         try:
+            linecache.cache[name] = (len(code), None, code.splitlines(True), name)
             tree = ast.parse(code, name)
             last = tree.body[-1] if tree.body else None
             if isinstance(last, ast.Expr):
@@ -286,6 +307,6 @@ class Scratch:
                 if not stat.S_ISREG(os.fstat(number).st_mode):
                     return None
                 data = file.read(room + 1)
-        except OSError:
+        except (OSError, MemoryError):
             return None
         return data if len(data) <= room else None

@@ -175,6 +175,51 @@ async def test_after_a_killed_call_the_next_says_that_the_state_is_lost(rung: Ru
     await python.close()
 
 
+FILL = """
+kept, size = [], 2**20
+while size:
+    try:
+        while True:
+            kept.append(bytearray(size))
+    except MemoryError:
+        size //= 2
+"""
+
+
+async def test_code_that_keeps_all_memory_ends_its_interpreter_not_the_next_calls(
+    rung: Rung,
+) -> None:
+    python = Interpreter(rung, replace(LIMITS, memory=2**28), False)
+    await python.run("x = 1")
+    with pytest.raises(ToolFailed) as told:
+        await python.run("print('so far')" + FILL)
+    assert told.value.message == (
+        "failed\n[stdout]so far[/stdout]\nStopped: its memory is used up. Names and files are lost."
+    )
+    after = (await python.run("print('x' in globals())")).text
+    assert after.startswith("completed\n[stdout]False[/stdout]")
+    assert "started anew" in after
+    await python.close()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "'x' * 10**12",
+        "def f():" + FILL.replace("\n", "\n    ") + "\nf()",
+        "def f():\n    ring = []\n    ring.append(ring)\n"
+        "    while True: ring.append(bytearray(2**20))\nf()",
+    ],
+    ids=["too much at once", "let go", "let go in a ring"],
+)
+async def test_memory_that_is_not_kept_costs_no_names(rung: Rung, code: str) -> None:
+    python = Interpreter(rung, replace(LIMITS, memory=2**28), False)
+    await python.run("x = 1")
+    await python.run(code)
+    assert (await python.run("x")).text == "completed\n[stdout]1[/stdout]"
+    await python.close()
+
+
 async def test_what_was_printed_before_the_end_is_not_lost(rung: Rung) -> None:
     python = Interpreter(rung, replace(LIMITS, seconds=0.5), False)
     with pytest.raises(ToolFailed, match=r"\[stdout\]so far\[/stdout\]"):
@@ -218,6 +263,16 @@ async def test_monty_keeps_names_shows_values_and_tells_errors() -> None:
     assert "ZeroDivisionError" in (await monty.run("1 / 0")).text
     assert "SyntaxError" in (await monty.run("def f(")).text
     assert (await monty.run("x")).source == "Monty, a restricted Python"
+    await monty.close()
+
+
+@pytest.mark.skipif(not HELD or HELD[-1].name != "monty", reason="pydantic-monty is not here")
+async def test_monty_that_finds_no_memory_keeps_its_names() -> None:
+    monty = Interpreter(HELD[-1], replace(LIMITS, memory=2**29), True)
+    await monty.run("x = 1")
+    said = await monty.run("kept = []\nwhile True: kept.append('x' * 2**20 + str(len(kept)))")
+    assert "MemoryError" in said.text
+    assert (await monty.run("x")).text == "completed\n[stdout]1[/stdout]"
     await monty.close()
 
 
