@@ -14,8 +14,8 @@ counts; elsewhere only without, for it packs these weights anew either way and n
 seen. On a processor with AMX it runs once more with kernels that leave AMX out, which are faster
 where rows are few. Beside decode at batch 1 stands a bound: how often the same threads can read as
 many bytes as the weights have. Beside prefill in int4 others: what of it the arithmetic takes at
-the peak that this processor reaches in registers (`contenders/peak.cpp`), in integers and, with
-AMX, in tiles of bf16.
+the peak that this processor reaches in registers (`contenders/peak.cpp`), in vectors and, with AMX,
+in tiles.
 
 Not all are asked for all. OpenVINO GenAI is behind the others at batch 1, and computing the prompts
 of a batch takes it and ONNX Runtime minutes: so the one stays out of batches, the other of those
@@ -46,7 +46,7 @@ WITHOUT_AMX = "without AMX"
 BOUNDS = {
     BOUND: ("the bound", 0.9),
     PEAK: ("the peak of integers in vectors", 0.8),
-    TILES: ("the peak of bf16 in tiles", None),
+    TILES: ("the peak of integers in tiles", None),
 }  # what each is called in the table, and the target
 PREFILL = 0  # among batches
 MANY = 4, 8, 16

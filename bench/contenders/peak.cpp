@@ -1,7 +1,7 @@
 // How many multiply-adds of 8-bit integers a second so many threads do, on operands in registers:
 // no memory, no scales, sums only. What the processor's best instruction for it gives: VNNI's
-// vpdpbusd where there is one, AVX2's vpmaddubsw and the addition that it needs otherwise. Or how many of
-// bf16 AMX does, where there is AMX: tdpbf16ps on tiles that stay where they are.
+// vpdpbusd where there is one, AVX2's vpmaddubsw and the addition that it needs otherwise. Or how many AMX
+// does, where there is AMX: tdpbssd on tiles that stay where they are.
 //
 //     peak THREADS [tiles]        prints the number
 
@@ -69,8 +69,8 @@ static void tile_work() {
   asm volatile("ldtilecfg %0" ::"m"(shapes));
   for (long round = 0; round < kTileRounds; round++)
     asm volatile(
-        "tdpbf16ps %tmm6, %tmm4, %tmm0\n tdpbf16ps %tmm7, %tmm4, %tmm1\n"
-        "tdpbf16ps %tmm6, %tmm5, %tmm2\n tdpbf16ps %tmm7, %tmm5, %tmm3");
+        "tdpbssd %tmm6, %tmm4, %tmm0\n tdpbssd %tmm7, %tmm4, %tmm1\n"
+        "tdpbssd %tmm6, %tmm5, %tmm2\n tdpbssd %tmm7, %tmm5, %tmm3");
   asm volatile("tilerelease");
 }
 #else
@@ -84,7 +84,7 @@ int main(int count, char** arguments) {
   const bool tiles = count == 3 && !std::strcmp(arguments[2], "tiles");
   if (number < 1 || count > 2 + tiles) return std::fprintf(stderr, "peak THREADS [tiles]\n"), 1;
   if (tiles && !tiles_allowed()) return std::fprintf(stderr, "there is no AMX here\n"), 1;
-  const double each = tiles ? kTileRounds * 4.0 * 16 * 16 * 32 : kRounds * 1.0 * kSums * sizeof(Vector);
+  const double each = tiles ? kTileRounds * 4.0 * 16 * 16 * 64 : kRounds * 1.0 * kSums * sizeof(Vector);
   const auto start = std::chrono::steady_clock::now();
   std::vector<std::thread> threads;
   for (int i = 0; i < number; i++) threads.emplace_back(tiles ? tile_work : work);

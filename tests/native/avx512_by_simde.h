@@ -30,6 +30,11 @@ static inline __m512i both_halves(__m256i low, __m256i high) {
     memcpy((char*)&both + 32, &high, 32);
     return both;
 }
+static inline __m512i rounded(__m512 x) {
+    __m256 half[2];
+    memcpy(half, &x, 64);
+    return both_halves(_mm256_cvtps_epi32(half[0]), _mm256_cvtps_epi32(half[1]));
+}
 #define _mm512_cvtepu8_epi32(b) \
     both_halves(_mm256_cvtepu8_epi32(b), _mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))
 #define _mm512_cvtepi8_epi32(b) \
@@ -51,6 +56,7 @@ static inline __m512bh narrowed(__m512 high, __m512 low) {
 #define _mm512_cvtne2ps_pbh narrowed
 #define _mm512_cvtph_ps widened_halves
 #define _mm512_cvtepi32_ps converted
+#define _mm512_cvtps_epi32 rounded
 
 #define __AVX512VNNI__ 1
 #if defined(WITH_BF16)

@@ -34,6 +34,7 @@ void near(const char* what, double got, double expected, double tolerance) {
 struct Weight {
     std::vector<uint8_t> bytes;
     std::vector<float> values;
+    std::vector<double> largest;  // [n, panels of 256 columns]: what integers may stand for there at most
 };
 
 constexpr uint16_t HALVES[] = {0x3c00, 0x3800, 0xb400, 0x0001, 0x2e66, 0x0000};
@@ -49,7 +50,8 @@ Weight random_weight(int format, long n, long k) {
     const long size = format == BF16 ? 2048 : format == Q8 ? 1088 : format == Q4 ? 576
                     : format == Q6 ? 6720 : 4736;
     const long across = (k + wide - 1) / wide, down = (n + 31) / 32;
-    Weight w{std::vector<uint8_t>(down * across * size), std::vector<float>(n * k)};
+    const long panels = (k + 255) / 256;
+    Weight w{std::vector<uint8_t>(down * across * size), std::vector<float>(n * k), std::vector<double>(n * panels)};
     for (long row = 0; row < down * 32; row++)
         for (long first = 0; first < across * wide; first += 32) {
             uint8_t* block = w.bytes.data() + (row / 32 * across + first / wide) * size;
@@ -71,6 +73,13 @@ Weight random_weight(int format, long n, long k) {
                 own[0] *= (float)first_scale;
                 own[1] *= (float)second;
                 least *= (float)lowest;
+            }
+            if (row < n && format != BF16 && first < panels * 256) {
+                const double far = format == Q4M ? std::max(std::fabs((double)least), std::fabs(15.0 * own[0] - least))
+                                 : format == Q6  ? 32.0 * std::max(std::fabs(own[0]), std::fabs(own[1]))
+                                                 : std::fabs(scale) * (format == Q8 ? 128.0 : 8.0);
+                double& largest = w.largest[row * panels + first / 256];
+                largest = std::max(largest, far);
             }
             for (long i = 0; i < 32; i++) {
                 const bool padding = row >= n || first + i >= k;
@@ -111,26 +120,24 @@ void one_linear(
     puna_linear(1, &format, &w, &n, k, x, rows, std::min(rows, exact), nullptr, 0, nullptr, 1, &out);
 }
 
-// How far bulk rows of eight bits may be off where they have a panel of their own, for each output: half a step
-// of the activations, and two halves of a 32nd of the weights' largest, in each panel.
-std::vector<double> fine_errors(const Weight& w, long n, long k, const float* x) {
+// How far bulk rows that meet integers may be off where they are multiplied in a way of their own, for each
+// output: in each panel half a step of the activations, and of the weights one or, where two are rounded, two.
+std::vector<double> bulk_errors(const Weight& w, int format, long n, long k, const float* x) {
+    const double steps_of_inputs = HAS_AMX ? 127 : 2047, steps_of_weights = HAS_AMX ? 126 : 128 * 16;
     std::vector<double> errors(n);
     for (long o = 0; o < n; o++)
         for (long first = 0; first < k; first += 256) {
-            double weights = 0, inputs = 0, most = 0, step = 0;
+            double weights = 0, inputs = 0, most = 0;
             for (long c = first; c < std::min(k, first + 256); c++) {
                 weights += std::fabs(w.values[o * k + c]);
                 inputs += std::fabs(x[c]);
                 most = std::max(most, std::fabs((double)x[c]));
-                const uint8_t* block = w.bytes.data() + (o / 32 * ((k + 31) / 32) + c / 32) * 1088;
-                step = std::max(step, std::fabs((double)half_at(block + 2 * (o % 32))));
             }
-            errors[o] += weights * most / 4094 + (inputs + most) * step / 32;
+            const double step = w.largest[o * ((k + 255) / 256) + first / 256] / steps_of_weights;
+            errors[o] += weights * most / (2 * steps_of_inputs) + (inputs + most) * step * (format == Q4M ? 1.02 : 0.51);
         }
     return errors;
 }
-
-float as_bf16(float value) { return bf16_to_float(float_to_bf16(value)); }
 
 std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) {
     std::vector<float> seen(x);
@@ -148,7 +155,7 @@ std::vector<float> as_quantised(const std::vector<float>& x, long rows, long k) 
 // What bf16 weights meet: floats, or where the processor multiplies bf16 itself, bf16.
 std::vector<float> as_inputs(std::vector<float> x) {
 #if defined(__AVX512BF16__)
-    for (float& value : x) value = as_bf16(value);
+    for (float& value : x) value = bf16_to_float(float_to_bf16(value));
 #endif
     return x;
 }
@@ -168,13 +175,12 @@ void test_linear(int format) {
     std::vector<float> out(rows * n, NAN), row(k);
     one_linear(format, w.bytes.data(), n, k, x.data(), rows, out.data(), exact);
     for (long r = 0; r < rows; r++) {
-        const bool bulk = HAS_AMX && r >= exact, fine = !HAS_AMX && format == Q8 && OWN_BULK && r >= exact;
-        const std::vector<double> errors = fine ? fine_errors(w, n, k, x.data() + r * k) : std::vector<double>(n);
+        const bool own = format != BF16 && r >= exact && (HAS_AMX || (format == Q8 && OWN_BULK));
+        const std::vector<double> errors = own ? bulk_errors(w, format, n, k, x.data() + r * k) : std::vector<double>(n);
         for (long o = 0; o < n; o++) {
             double sum = 0, size = 0;
             for (long c = 0; c < k; c++) {
-                const double exactly = (double)w.values[o * k + c] * (fine ? x[r * k + c] : seen[r * k + c]);
-                const double term = bulk ? (double)as_bf16(w.values[o * k + c]) * as_bf16(x[r * k + c]) : exactly;
+                const double term = (double)w.values[o * k + c] * (own ? x[r * k + c] : seen[r * k + c]);
                 sum += term;
                 size += std::fabs(term);
             }

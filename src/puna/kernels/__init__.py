@@ -9,9 +9,8 @@ attention functions ask which row belongs to whom.
 
 Rows are of two kinds, each in the same bits whatever stands beside it. The first `exact` ones are
 multiplied in the way that suits few rows. The others come in hundreds, as a prompt's do: packed
-weights meet them in tiles of bf16 where a processor has such (AMX), and int8 as int16 with AVX2;
-faster there and more precisely, but in other bits than as exact rows. Elsewhere the kinds are the
-same.
+weights meet them in tiles of bytes where a processor has such (AMX), and int8 as int16 with AVX2:
+faster, but in other bits than as exact rows. Elsewhere the kinds are the same.
 """
 
 from puna.kernels.attention import (

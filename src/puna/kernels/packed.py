@@ -17,9 +17,9 @@ matrix, which have scales of their own. `assemble` takes scales and integers as 
 Q8_0, Q6_K, Q4_K and Q4_0 become int8, int6, int4m and int4 exactly.
 
 All but bf16 are multiplied as integers: activations are rounded to 8 bits with a scale for each 32
-columns, as `linear_twin` shows. For exact rows that holds everywhere. Those in bulk are multiplied
-in bf16 on a processor with AMX, and meet int8 with 12 bits on one with AVX2, as `bulk_twin` and
-`fine_twin` show; both round less.
+columns, as `linear_twin` shows. For exact rows that holds everywhere. With AMX those in bulk share
+one for 256 columns, and so do the weights that they meet (`bulk_twin`); with AVX2 they meet int8 in
+that way, but with 12 bits (`fine_twin`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from torch import Tensor
 
 from puna.kernels.native import for_tensors, library
 
+Parts: TypeAlias = tuple[Tensor, Tensor, Tensor]
 Format: TypeAlias = Literal["bf16", "int8", "int6", "int4m", "int4"]
 
 CODES: dict[Format, int] = {"bf16": 0, "int8": 1, "int4": 2, "int6": 3, "int4m": 4}
@@ -43,7 +44,7 @@ BLOCK_BYTES: dict[Format, int] = {
     "bf16": 2048, "int8": 1088, "int6": 6720, "int4m": 4736, "int4": 576,
 }  # fmt: skip
 BLOCK = 32  # rows a block, and columns that share a scale of the activations
-FINE_COLUMNS = 256  # that share one where bulk rows meet int8 by AVX2
+PANEL = 256  # columns that share one in bulk
 
 # Weights packed at a time: what lies between stays in the cache (1 << 24 takes three times longer).
 _PACKED_AT_ONCE = 1 << 20
@@ -128,8 +129,12 @@ def blocks_of(rows: int, columns: int, form: Format) -> tuple[int, int]:
 
 def unpack(packed: Packed) -> Tensor:
     """What the packed weight says, fp32 [rows, columns]."""
-    blocks = _UNPACK[packed.format](packed.data)
-    return blocks.transpose(1, 2).flatten(2).flatten(0, 1)[: packed.rows, : packed.columns]
+    if packed.format == "bf16":
+        whole = _matrix(_values_bf16(packed.data))
+    else:
+        values, scale, minimum = _PARTS[packed.format](packed.data)
+        whole = _matrix(values * scale - minimum)
+    return whole[: packed.rows, : packed.columns]
 
 
 def linear(x: Tensor, weight: Packed, exact: int | None = None) -> Tensor:
@@ -231,26 +236,35 @@ def linear_twin(x: Tensor, weight: Packed) -> Tensor:
 
 
 def bulk_twin(x: Tensor, weight: Packed) -> Tensor:
-    """The same for rows that are not exact, on a processor with AMX: products of bf16."""
-    return F.linear(x.bfloat16().float(), unpack(weight).bfloat16().float())
+    """The same for rows that are not exact, on a processor with AMX. bf16: products of bf16. Else,
+    of each `PANEL` columns, activations are rounded to -127..127 times a scale, and so are a row's
+    weights: each is its integer times its scale's share in theirs, in 15 bits."""
+    if weight.format == "bf16":
+        return F.linear(x.bfloat16().float(), unpack(weight))
+    values, scale, minimum = _panels(weight)
+    up = {"int8": 0, "int6": 2, "int4": 4, "int4m": 5}[weight.format]  # to -128..127
+    farthest, top = 128 >> up, 127
+    ends = (scale * farthest, scale * 0)
+    if weight.format == "int4m":
+        ends, top = (scale * 15 - minimum, minimum), 126
+    most = torch.stack(ends).abs().amax((0, -1), keepdim=True)[0]
+    units = torch.where(most > 0, most.new_tensor(top) / most, 0)  # `127 / x` is 127 * (1 / x)
+    shares = (scale * units * (32768 >> up)).round()
+    rounded = (values * 2**up * shares / 32768 + 0.5).floor() - (minimum * units).round()
+    matrix = (rounded * (most / top)).flatten(1)[: weight.rows, : weight.columns]
+    return F.linear(quantized(x.float(), PANEL), matrix)
 
 
 def fine_twin(x: Tensor, weight: Packed) -> Tensor:
-    """The same for rows that are not exact and int8, with AVX2 alone: of each `FINE_COLUMNS`,
+    """The same for rows that are not exact and int8, with AVX2 alone: of each `PANEL` columns,
     activations are rounded to -2047..2047 times a scale, and a row's weights to 32nds of its
     largest scale (each scale beforehand to a 4096th of it)."""
-    groups = FINE_COLUMNS // BLOCK
-    padding = (0, 0, 0, 0, 0, -weight.data.shape[1] % groups)
-    scale, values = (
-        _split(F.pad(each, padding), 1, -1, groups)
-        for each in (_halves(weight.data[..., :64]), _values_int8(weight.data))
-    )
-    most = scale.abs().amax(2, keepdim=True)
+    values, scale, _ = _panels(weight)
+    most = scale.abs().amax(-1, keepdim=True)
     shares = (scale * (4096 / torch.where(most > 0, most, 1))).round()
     rounded = (values * shares / 128 + 0.5).floor() * (most / 32)
-    matrix = rounded.flatten(1, 2).transpose(1, 2).flatten(2).flatten(0, 1)
-    seen = quantized(x.float(), FINE_COLUMNS, 2047)
-    return F.linear(seen, matrix[: weight.rows, : weight.columns])
+    matrix = rounded.flatten(1)[: weight.rows, : weight.columns]
+    return F.linear(quantized(x.float(), PANEL, 2047), matrix)
 
 
 def quantized(x: Tensor, columns: int = BLOCK, most: int = 127) -> Tensor:
@@ -258,7 +272,6 @@ def quantized(x: Tensor, columns: int = BLOCK, most: int = 127) -> Tensor:
     scale. The defaults are those of exact rows."""
     padded = _split(F.pad(x, (0, -x.shape[-1] % columns)), -1, -1, columns)
     largest = padded.abs().amax(-1, keepdim=True)
-    # `127 / x` is 127 * (1 / x)
     inverse = largest.new_tensor(most) / torch.where(largest > 0, largest, 1)
     rounded = (padded * inverse).round()
     return (rounded * (largest / most)).flatten(-2)[..., : x.shape[-1]]
@@ -291,11 +304,28 @@ def rows_twin(weight: Packed, ids: Tensor) -> Tensor:
     return unpack(blocks)[torch.arange(len(ids)) * BLOCK + ids % BLOCK]
 
 
+def _panels(weight: Packed) -> tuple[Tensor, ...]:
+    """Integers, scales and minima of a weight, each fp32 [rows, panels, `PANEL`], padded."""
+    parts = _PARTS[weight.format](weight.data)
+    across = weight.data.shape[1] * BLOCK_COLUMNS[weight.format]
+    return tuple(
+        _split(F.pad(_matrix(part.expand_as(parts[0])), (0, -across % PANEL)), -1, -1, PANEL)
+        for part in parts
+    )
+
+
+def _matrix(blocks: Tensor) -> Tensor:
+    """[down, across, 32 rows, columns] as [down * 32, across * columns]."""
+    return blocks.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
 def _split(x: Tensor, dim: int, *sizes: int) -> Tensor:
     return cast(Tensor, x.unflatten(dim, sizes))
 
 
 # --- blocks: fp32 [down, across, 32 rows, columns] <-> uint8 [down, across, bytes] ---------------
+#
+# What a block says comes in parts: a weight is its integer times its scale, less its minimum.
 
 
 def _pack_bf16(blocks: Tensor) -> Tensor:
@@ -303,7 +333,7 @@ def _pack_bf16(blocks: Tensor) -> Tensor:
     return pairs.contiguous().view(torch.uint8).flatten(2)
 
 
-def _unpack_bf16(data: Tensor) -> Tensor:
+def _values_bf16(data: Tensor) -> Tensor:
     pairs = _split(data.view(torch.bfloat16), -1, 16, BLOCK, 2)
     return pairs.transpose(2, 3).flatten(3).float()
 
@@ -317,12 +347,9 @@ def _lay_out_int8(values: Tensor, scale: Tensor) -> Tensor:
     return _joined(_bytes(scale), _split(values, -1, 8, 4).transpose(-2, -3))
 
 
-def _unpack_int8(data: Tensor) -> Tensor:
-    return _values_int8(data) * _halves(data[..., :64])
-
-
-def _values_int8(data: Tensor) -> Tensor:
-    return _split(data[..., 64:], -1, 8, BLOCK, 4).transpose(-2, -3).flatten(-2).float() - 128
+def _parts_int8(data: Tensor) -> Parts:
+    values = _split(data[..., 64:], -1, 8, BLOCK, 4).transpose(-2, -3).flatten(-2).float() - 128
+    return values, _halves(data[..., :64]), _NONE
 
 
 def _pack_int4(blocks: Tensor) -> Tensor:
@@ -334,8 +361,8 @@ def _lay_out_int4(values: Tensor, scale: Tensor) -> Tensor:
     return _joined(_bytes(scale), _nibbles(values))
 
 
-def _unpack_int4(data: Tensor) -> Tensor:
-    return (_from_nibbles(data[..., 64:]).float() - 8) * _halves(data[..., :64])
+def _parts_int4(data: Tensor) -> Parts:
+    return _from_nibbles(data[..., 64:]).float() - 8, _halves(data[..., :64]), _NONE
 
 
 def _pack_int6(blocks: Tensor) -> Tensor:
@@ -355,14 +382,14 @@ def _lay_out_int6(values: Tensor, scales: Tensor, scale: Tensor) -> Tensor:
     return _joined(_bytes(scale), _joined(own, _nibbles(groups & 15), high, keep=3))
 
 
-def _unpack_int6(data: Tensor) -> Tensor:
+def _parts_int6(data: Tensor) -> Parts:
     groups = _split(data[..., 64:], -1, 8, 832)
     scales = _split(groups[..., :64].view(torch.int8), -1, 2, BLOCK).movedim(-1, -3).flatten(-2)
     quarters = _split(groups[..., 576:], -1, 2, BLOCK, 4).transpose(-2, -3).unsqueeze(-2)
     high = (quarters >> _TWO_BITS & 3).flatten(-3)
     values = (_from_nibbles(groups[..., 64:576]) | high << 4).transpose(-2, -3).flatten(-2)
-    each = (values.float() - 32) * scales.float().repeat_interleave(16, -1)
-    return each * _halves(data[..., :64])
+    scale = scales.float().repeat_interleave(16, -1) * _halves(data[..., :64])
+    return values.float() - 32, scale, _NONE
 
 
 def _pack_int4m(blocks: Tensor) -> Tensor:
@@ -389,16 +416,17 @@ def _lay_out_int4m(
     return _joined(_bytes(scale), _bytes(minimum), own)
 
 
-def _unpack_int4m(data: Tensor) -> Tensor:
+def _parts_int4m(data: Tensor) -> Parts:
     groups = _split(data[..., 128:], -1, 8, 576)
     values = _from_nibbles(groups[..., 64:]).transpose(-2, -3).flatten(-2).float()
     scales, minima = (
         groups[..., first : first + 32].transpose(-1, -2).float().repeat_interleave(32, -1)
         for first in (0, 32)
     )
-    return values * scales * _halves(data[..., :64]) - minima * _halves(data[..., 64:128])
+    return values, scales * _halves(data[..., :64]), minima * _halves(data[..., 64:128])
 
 
+_NONE = torch.zeros(1)
 _TWO_BITS = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
 
 
@@ -456,10 +484,9 @@ _LAY_OUT = {
     "int4m": _lay_out_int4m,
     "int4": _lay_out_int4,
 }
-_UNPACK = {
-    "bf16": _unpack_bf16,
-    "int8": _unpack_int8,
-    "int6": _unpack_int6,
-    "int4m": _unpack_int4m,
-    "int4": _unpack_int4,
+_PARTS = {
+    "int8": _parts_int8,
+    "int6": _parts_int6,
+    "int4m": _parts_int4m,
+    "int4": _parts_int4,
 }

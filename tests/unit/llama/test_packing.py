@@ -117,8 +117,11 @@ def test_without_native_kernels_a_packed_model_says_the_same(
     quick = logits_of(model, ids)
     for module in ("puna.kernels.native", "puna.kernels.packed"):
         monkeypatch.setattr(f"{module}.library", lambda: None)
-    # an activation on the border between two integers may fall on either side of it; and where the
-    # processor multiplies bf16 itself, activations that meet bf16 are rounded too
+    # an activation on the border between two integers may fall on either side of it; where the
+    # processor multiplies bf16 itself, activations that meet bf16 are rounded too; and with AMX
+    # columns that share a scale in bulk are more
     rounds = native.chosen() in ("amx", "avx512bf16")
     allowed = 0.15 if form != "bf16" or rounds else 0.01
+    if form != "bf16" and native.chosen() == "amx":
+        allowed = 0.4
     assert (logits_of(model, ids) - quick).abs().max() <= allowed

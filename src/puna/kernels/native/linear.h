@@ -55,9 +55,10 @@ template <class Panel> constexpr bool HAS_BULK<Panel*> = HAS_BULK<Panel>;
 
 // Activation rows [rows, k] as weights want them. They are normed first if there is a `norm` [k].
 //
-// The first `exact` meet integers as integers, panel by panel: in one that is small, rows follow each
-// other. The others are bulk. With AMX those meet bf16, and so do all rows that weights of bf16 meet.
-// Without, a bulk row differs only where each format has a `Bulk` of its own, and else counts as exact.
+// The first `exact` meet integers under a scale for each 32 columns, panel by panel: in one that is small, rows
+// follow each other. The others are bulk: with AMX bytes in tiles, under a scale a panel. Without, a bulk row
+// differs only where each format has a `Bulk` of its own, and else counts as exact. Weights of bf16 meet all
+// rows as bf16 with AMX, as tiles too, and else as the processor can.
 class Prepared {
 public:
     using Float = tiles::BF16Panel::Input;  // what bf16 weights meet without AMX
@@ -72,10 +73,10 @@ public:
         for (const Weight& w : weights) {
             used[w.format] = true;
             if (w.format == BF16) continue;
-            integers = !HAS_AMX || exact > 0;
+            integers = true;
             by_format(w.format, [&](auto* panel) { wide |= panel->WIDE; });
         }
-        if (integers) {
+        if (integers && (!HAS_AMX || exact > 0)) {
             q = scratch<int8_t, INTEGERS>(apart * panels * PANEL);
             scale = scratch<float, SCALES>(apart * panels * GROUPS);
             if (wide) q16 = scratch<int16_t, WIDE_INTEGERS>(apart * panels * PANEL);
@@ -87,10 +88,17 @@ public:
 #if HAS_AMX
         first_in_tiles = used[BF16] ? 0 : exact;
         tiles = (rows - first_in_tiles + TILE - 1) / TILE;
-        in_tiles = scratch<uint16_t, INPUTS>(tiles * panels * GROUPS * TILE * 32);
-        if (const long there = rows - first_in_tiles; there < tiles * TILE) {
-            const std::vector<float> nothing(k);
-            for (long r = there; r < tiles * TILE; r++) into_tiles(nothing.data(), r);
+        if (used[BF16]) bf16_in_tiles = scratch<uint16_t, INPUTS>(tiles * panels * PANEL * TILE);
+        if (integers && exact < rows) {
+            bytes_in_tiles = scratch<int8_t, BYTES_IN_TILES>(tiles * panels * PANEL * TILE);
+            scale_in_tiles = scratch<float, SCALES_IN_TILES>(tiles * panels * TILE);
+        }
+        // a last tile is filled with zeros, and a first one that exact rows begin
+        const std::vector<float> nothing(k);
+        for (long r = 0; r < tiles * TILE; r++) {
+            const bool after = r >= rows - first_in_tiles, before = r < exact - first_in_tiles;
+            if (bf16_in_tiles && after) into_bf16(nothing.data(), r);
+            if (bytes_in_tiles && (after || before)) into_bytes(nothing.data(), r);
         }
 #else
         if (used[BF16]) floats = scratch<Float, INPUTS>(rows * panels * PANEL);
@@ -105,7 +113,8 @@ public:
             }
             if (integers && r < exact) quantize(v, r);
 #if HAS_AMX
-            if (r >= first_in_tiles) into_tiles(v, r - first_in_tiles);
+            if (bf16_in_tiles) into_bf16(v, r - first_in_tiles);
+            if (bytes_in_tiles && r >= exact) into_bytes(v, r - first_in_tiles);
 #endif
             if (!HAS_AMX && r >= exact)
                 by_format(weights[0].format, [&](auto* panel) {
@@ -127,8 +136,10 @@ public:
     }
     const Float* floats_at(long panel, long row) const { return floats + (panel * rows + row) * FLOAT_PANEL; }
 #if HAS_AMX
-    // The tile that holds a row, and where in it the row stands.
-    const uint16_t* tile_of(long panel, long row) const { return tile(panel, (row - first_in_tiles) / TILE); }
+    // The tile that holds a row, as bf16 or bytes, the scales of the latter, and where in it the row stands.
+    const uint16_t* bf16_of(long panel, long row) const { return bf16_in_tiles + tile(panel, row) * PANEL * TILE; }
+    const int8_t* bytes_of(long panel, long row) const { return bytes_in_tiles + tile(panel, row) * PANEL * TILE; }
+    const float* scale_of(long panel, long row) const { return scale_in_tiles + tile(panel, row) * TILE; }
     long place_in_tile(long row) const { return (row - first_in_tiles) % TILE; }
 #endif
 
@@ -198,18 +209,38 @@ private:
     }
 
 #if HAS_AMX
-    void into_tiles(const float* row, long r) {
+    // Row r of those in tiles; of each tile 64 bytes of all its rows lie together.
+    void into_bf16(const float* row, long r) {
         for (long s = 0; s < blocks(k); s++) {
             float part[32] = {};
             const float* v = row + s * 32;
             if (const long there = k - s * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
-            tiles::narrow(v, tile(s / GROUPS, r / TILE) + s % GROUPS * TILE * 32 + r % TILE * 32);
+            const long place = (s / GROUPS * tiles + r / TILE) * GROUPS + s % GROUPS;
+            tiles::narrow(v, bf16_in_tiles + (place * TILE + r % TILE) * 32);
         }
     }
-    uint16_t* tile(long panel, long t) const { return in_tiles + (panel * tiles + t) * GROUPS * TILE * 32; }
+    void into_bytes(const float* row, long r) {
+        for (long p = 0; p < panels; p++) {
+            float part[PANEL] = {};
+            const float* v = row + p * PANEL;
+            if (const long there = k - p * PANEL; there < PANEL) v = (const float*)memcpy(part, v, there * 4);
+            const long place = p * tiles + r / TILE;
+            const auto [inverse, unit] = steps<PANEL>(v, 127);
+            scale_in_tiles[place * TILE + r % TILE] = unit;
+            int8_t* to = bytes_in_tiles + (place * PANEL / 64 * TILE + r % TILE) * 64;
+            for (long c = 0; c < PANEL; c += 64, to += TILE * 64)
+                if (inverse > 0)
+                    for (long i = 0; i < 64; i++) to[i] = (int8_t)(int)std::nearbyint(v[c + i] * inverse);
+                else
+                    memset(to, 0, 64);
+        }
+    }
+    long tile(long panel, long row) const { return panel * tiles + (row - first_in_tiles) / TILE; }
 
     static constexpr int TILE = tiles::TILE;
-    uint16_t* in_tiles = nullptr;  // [panels][tiles][GROUPS][TILE][32]
+    uint16_t* bf16_in_tiles = nullptr;  // [panels][tiles][PANEL / 32][TILE][32]
+    int8_t* bytes_in_tiles = nullptr;   // [panels][tiles][PANEL / 64][TILE][64]
+    float* scale_in_tiles = nullptr;    // [panels][tiles][TILE]
     long first_in_tiles = 0, tiles = 0;
 #endif
     int8_t* q = nullptr;
@@ -231,7 +262,7 @@ private:
         default: { constexpr int M = 8; CALL; }         \
     }
 
-constexpr long BULK_BLOCKS = 16;  // that all bulk rows meet while they are wide
+constexpr long BULK_BLOCKS = 16;  // that all bulk rows meet while they are in the cache
 constexpr long FEW_ROWS = 18;  // up to here a panel pays off less than it costs
 
 // Adds to sums [count][32] the products of a panel's columns with activation rows at(0), at(1) ...
@@ -284,32 +315,37 @@ static void block_times_many(
 static void blocks_times_tiles(
     const std::pair<Weight, long>* of, int width, const Prepared& a, long first, long count, float* const* sums) {
     const tiles::BulkTiles shapes;
-    uint16_t* const wide = scratch<uint16_t, WIDENED>(width * GROUPS * tiles::STEP);
+    int8_t* const narrow = scratch<int8_t, NARROWED>(width * PANEL * ROWS);
     const long number = (count + tiles::TILE - 1) / tiles::TILE;
     for (long p = 0; p < a.panels; p++) {
-        const int steps = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
-        tiles::WideBlock block[BULK_BLOCKS];
+        const int groups = (int)std::min((long)GROUPS, blocks(a.k) - p * GROUPS);
+        tiles::BulkBlock block[BULK_BLOCKS];
+        float unit[BULK_BLOCKS][ROWS];
         for (int i = 0; i < width; i++) {
             const auto& [w, b] = of[i];
             const uint8_t* data = w.data + b * row_bytes(w.format, a.k);
             if (w.format == BF16) {  // lies as tiles do
-                block[i] = {data + p * GROUPS * 2048, 128, 64, 2048, number <= 2};
+                block[i] = {data + p * GROUPS * tiles::STEP, 128, 64, tiles::STEP, number <= 2, nullptr};
                 continue;
             }
-            uint16_t* const to = wide + i * GROUPS * tiles::STEP;
+            int8_t* const to = narrow + i * PANEL * ROWS;
             by_format(w.format, [&](auto* type) {
                 constexpr int format = std::remove_pointer<decltype(type)>::type::FORMAT;
-                tiles::widen<format>(data + p * (PANEL / block_columns(format) * block_bytes(format)), steps, to);
+                data += p * (PANEL / block_columns(format) * block_bytes(format));
+                tiles::to_one_scale<format>(data, groups, to, unit[i]);
             });
-            block[i] = {(const uint8_t*)to, 64, tiles::STEP, 2 * tiles::STEP, false};
+            block[i] = {(const uint8_t*)to, 64, tiles::STEP / 2, tiles::STEP, false, unit[i]};
         }
-        constexpr long TILES = GROUPS * tiles::TILE * 32;  // bf16 of a tile of rows in a panel
         for (long t = 0; t < number; t += 2)
             for (int i = 0; i < width; i++) {
-                const uint16_t* const x = a.tile_of(p, first) + t * TILES;
+                const bool bytes = block[i].unit;
+                const long row = first + t * tiles::TILE, far = PANEL * tiles::TILE * (bytes ? 1 : 2);
+                const uint8_t* const x = bytes ? (const uint8_t*)a.bytes_of(p, row) : (const uint8_t*)a.bf16_of(p, row);
+                const float* const scale = bytes ? a.scale_of(p, row) : nullptr;
+                const int steps = bytes ? (groups + 1) / 2 : groups;
                 float* const to = sums[i] + t * tiles::TILE * ROWS;
-                if (t + 1 < number) tiles::times_bulk<2>(block[i], x, TILES, steps, to, p == 0);
-                else tiles::times_bulk<1>(block[i], x, 0, steps, to, p == 0);
+                if (t + 1 < number) tiles::times_bulk<2>(block[i], x, far, scale, steps, to, p == 0);
+                else tiles::times_bulk<1>(block[i], x, far, scale, steps, to, p == 0);
             }
     }
 }

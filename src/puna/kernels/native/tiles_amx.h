@@ -3,16 +3,17 @@
 // Rows that are `exact` meet integers, as in tiles_avx512.h: the same whole numbers, scaled and added up in
 // the same order, so that a row's result is the same to the bit for one row and for many.
 //
-// Bulk rows, and all that meet bf16, are products of bf16: weights are widened once for all rows, and sums
-// stay in tiles. That leaves out what integers cost after each 32 columns, and rounds less: 8 bits of
-// every number instead of 7 of the largest in 32. What a row gives depends on no other row here either.
+// Bulk rows meet bytes that have one scale for each row of a panel, as have theirs: weights are brought under it
+// once for all rows, and sums stay in tiles over 256 columns. That leaves out most of what scales cost after
+// each 32. All rows that meet bf16 are products of bf16. What a row gives depends on no other row here
+// either.
 #pragma once
 #include "tiles_avx512.h"
 
 namespace tiles {
 
 constexpr int TILE = 16;            // rows of a tile, and outputs
-constexpr int STEP = 2 * TILE * 32; // bf16 of the two tiles of weights that 32 columns take
+constexpr int STEP = 2 * TILE * 64; // bytes of two tiles of weights: 64 columns of bytes, 32 of bf16
 
 // --- exact rows
 
@@ -103,52 +104,72 @@ static inline void narrow(const float* from, uint16_t* to) {
     const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from));
     _mm512_store_si512(to, (__m512i)both);
 }
-// Two columns of 16 outputs as one row of a tile.
-static inline __m512i pairs_of(__m512 first, __m512 second) {
-    alignas(64) static constexpr uint16_t ORDER[32] = {
-        0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
-        8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return _mm512_permutexvar_epi16(
-        _mm512_load_si512(ORDER), (__m512i)_mm512_cvtne2ps_pbh(second, first));
-}
 
-// 32 rows by `groups` groups of columns as tiles of bf16: for each group those of rows 0..15 and 16..31.
-template <int format> static void widen(const uint8_t* block, int groups, uint16_t* to) {
-    const __m512i low = _mm512_set1_epi32(255);
-    for (int g = 0; g < groups; g++)
-        for (int i = 0; i < 2; i++, to += STEP / 2) {
-            const uint8_t* at = Integers<format>::group(block, g);
+// 32 rows by `groups` groups of columns as bytes in tiles, for each 64 columns those of rows 0..15 and 16..31.
+// A row's are so many of its `unit` [32].
+template <int format> static void to_one_scale(const uint8_t* block, int groups, int8_t* to, float* unit) {
+    constexpr int offset = format == Q8 ? 128 : format == Q4 ? 8 : format == Q6 ? 32 : 0;
+    constexpr int up = format == Q8 ? 0 : format == Q6 ? 2 : format == Q4 ? 4 : 5;  // makes -128..127 of a value
+    constexpr float farthest = 128 >> up, most_units = format == Q4M ? 126 : 127;   // Q4M is rounded twice
+    constexpr int HALVES = Integers<format>::HALVES;
+    const auto scale = [&](int g, int h, int i) {
+        const __m512 ws = halves_at(Integers<format>::scales(block, g) + i * 32);
+        if (format != Q6 && format != Q4M) return ws;
+        return _mm512_mul_ps(ws, Integers<format>::own(Integers<format>::group(block, g), h, i));
+    };
+    const auto minimum = [&](int g, int i) {
+        return Integers<format>::minimum(block, Integers<format>::group(block, g), i);
+    };
+    for (int i = 0; i < 2; i++) {
+        __m512 most = _mm512_setzero_ps();
+        for (int g = 0; g < groups; g++)
+            for (int h = 0; h < HALVES; h++) {
+                const __m512 by = scale(g, h, i);
+                if (format == Q4M) {
+                    const __m512 least = minimum(g, i);
+                    most = _mm512_max_ps(_mm512_abs_ps(least), most);
+                    most = _mm512_max_ps(_mm512_abs_ps(_mm512_fmsub_ps(by, _mm512_set1_ps(15), least)), most);
+                } else {
+                    most = _mm512_max_ps(_mm512_abs_ps(_mm512_mul_ps(by, _mm512_set1_ps(farthest))), most);
+                }
+            }
+        const __mmask16 some = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        const __m512 units = _mm512_maskz_div_ps(some, _mm512_set1_ps(most_units), most);
+        _mm512_storeu_ps(unit + i * 16, _mm512_mul_ps(most, _mm512_set1_ps(1 / most_units)));
+        const auto twice = [](__m512 x) {  // as whole numbers, each in both halves of its place
+            const __m512i whole = _mm512_cvtps_epi32(x);
+            return _mm512_mask_blend_epi16(0xaaaaaaaa, whole, _mm512_slli_epi32(whole, 16));
+        };
+        for (int g = 0; g < groups; g++) {
+            const uint8_t* const at = Integers<format>::group(block, g);
             if (i == 0) ask<Integers<format>::GROUP_BYTES>(at);
-            const __m512 ws = halves_at(Integers<format>::scales(block, g) + i * 32);
-            __m512 by[2] = {ws, ws}, less[2];
-            if (format == Q6 || format == Q4M)
-                for (int h = 0; h < 2; h++)
-                    by[h] = _mm512_mul_ps(ws, Integers<format>::own(at, format == Q6 ? h : 0, i));
-            constexpr float offset = format == Q8 ? 128 : format == Q4 ? 8 : 32;
-            for (int h = 0; h < 2; h++)
-                less[h] = format == Q4M ? Integers<format>::minimum(block, at, i)
-                                        : _mm512_mul_ps(by[h], _mm512_set1_ps(offset));
+            __m512i by[HALVES], less = _mm512_setzero_si512();
+            for (int h = 0; h < HALVES; h++)
+                by[h] = twice(_mm512_mul_ps(_mm512_mul_ps(scale(g, h, i), units), _mm512_set1_ps(32768 >> up)));
+            if (format == Q4M) less = twice(_mm512_mul_ps(minimum(g, i), units));
+            int8_t* const tile = to + g / 2 * STEP + i * (STEP / 2) + g % 2 * 512;
 #pragma GCC unroll 8
             for (int t = 0; t < 8; t++) {
                 const __m512i v = Integers<format>::values(at, t, i);
-                const auto column = [&](__m512i c) {
-                    return _mm512_fmsub_ps(_mm512_cvtepi32_ps(c), by[t / 4], less[t / 4]);
+                const auto units_of = [&](__m512i bytes) {
+                    const __m512i x = _mm512_slli_epi16(_mm512_sub_epi16(bytes, _mm512_set1_epi16(offset)), up);
+                    return _mm512_sub_epi16(_mm512_mulhrs_epi16(x, by[HALVES == 2 ? t / 4 : 0]), less);
                 };
-                const __m512 c0 = column(_mm512_and_si512(v, low));
-                const __m512 c1 = column(_mm512_and_si512(_mm512_srli_epi32(v, 8), low));
-                const __m512 c2 = column(_mm512_and_si512(_mm512_srli_epi32(v, 16), low));
-                const __m512 c3 = column(_mm512_srli_epi32(v, 24));
-                _mm512_store_si512(to + t * 64, pairs_of(c0, c1));
-                _mm512_store_si512(to + t * 64 + 32, pairs_of(c2, c3));
+                const __m512i even = units_of(_mm512_and_si512(v, _mm512_set1_epi16(255)));
+                const __m512i odd = units_of(_mm512_srli_epi16(v, 8));
+                _mm512_store_si512(
+                    tile + t * 64, _mm512_mask_blend_epi8(0xaaaaaaaaaaaaaaaa, even, _mm512_slli_epi16(odd, 8)));
             }
         }
+    }
 }
 
-// Where the tiles of weights of 32 rows lie: `half` apart, and `step` apart for each 32 columns, bytes.
-struct WideBlock {
+// Where the tiles of weights of 32 rows lie: `half` apart, and `step` apart for each two of them, bytes.
+struct BulkBlock {
     const uint8_t* at;
     long stride, half, step;
-    bool far;  // in memory, not in a cache
+    bool far;           // in memory, not in a cache
+    const float* unit;  // of bytes [32]; none if it is bf16
 };
 
 struct BulkTiles : amx::Tiles {
@@ -156,40 +177,75 @@ struct BulkTiles : amx::Tiles {
         : amx::Tiles({{16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}, {16, 64}}) {}
 };
 
-// Adds products of T tiles of activations, `far` bf16 apart, with a block to sums [16 T][32].
-template <int T>
-static void times_bulk(
-    const WideBlock& w, const uint16_t* a, long far, int steps, float* sums, bool fresh) {
-    constexpr long LINE = ROWS * 4;
-    if (fresh) {
-        amx::zero<0>();
-        amx::zero<1>();
-        if (T == 2) amx::zero<2>();
-        if (T == 2) amx::zero<3>();
-    } else {
-        amx::load<0>(sums, LINE);
-        amx::load<1>(sums + 16, LINE);
-        if (T == 2) amx::load<2>(sums + TILE * ROWS, LINE);
-        if (T == 2) amx::load<3>(sums + TILE * ROWS + 16, LINE);
-    }
+template <bool bytes, int sum, int a, int b> static inline void multiply() {
+    if constexpr (bytes) amx::multiply_bytes<sum, a, b>();
+    else amx::multiply_bf16<sum, a, b>();
+}
+// Adds products of T tiles of activations, `far` bytes apart, with a block to the first 2 T tiles.
+template <bool bytes, int T> static void add_steps(const BulkBlock& w, const uint8_t* a, long far, int steps) {
     const uint8_t* at = w.at;
-    for (int s = 0; s < steps; s++, at += w.step, a += TILE * 32) {
-        if (w.far) ask<2 * STEP>(at);
+    for (int s = 0; s < steps; s++, at += w.step, a += STEP / 2) {
+        if (w.far) ask<STEP>(at);
         amx::load<4>(a, 64);
         amx::load<6>(at, w.stride);
-        amx::multiply_bf16<0, 4, 6>();
+        multiply<bytes, 0, 4, 6>();
         amx::load<7>(at + w.half, w.stride);
-        amx::multiply_bf16<1, 4, 7>();
+        multiply<bytes, 1, 4, 7>();
         if (T == 2) {
             amx::load<5>(a + far, 64);
-            amx::multiply_bf16<2, 5, 6>();
-            amx::multiply_bf16<3, 5, 7>();
+            multiply<bytes, 2, 5, 6>();
+            multiply<bytes, 3, 5, 7>();
         }
     }
-    amx::store<0>(sums, LINE);
-    amx::store<1>(sums + 16, LINE);
-    if (T == 2) amx::store<2>(sums + TILE * ROWS, LINE);
-    if (T == 2) amx::store<3>(sums + TILE * ROWS + 16, LINE);
+}
+template <int T> static void clear() {
+    amx::zero<0>();
+    amx::zero<1>();
+    if (T == 2) amx::zero<2>();
+    if (T == 2) amx::zero<3>();
+}
+template <int T> static void store(void* to, long line, long half, long tile) {
+    uint8_t* const at = (uint8_t*)to;
+    amx::store<0>(at, line);
+    amx::store<1>(at + half, line);
+    if (T == 2) amx::store<2>(at + tile, line);
+    if (T == 2) amx::store<3>(at + tile + half, line);
+}
+
+// Adds products of T tiles of activations, `far` bytes apart, with a block to sums [16 T][32], which `fresh`
+// ones have not: of bf16, or of bytes under `scale` [16 T].
+template <int T>
+static void times_bulk(
+    const BulkBlock& w, const uint8_t* a, long far, const float* scale, int steps, float* sums, bool fresh) {
+    if (!w.unit) {
+        constexpr long LINE = ROWS * 4;
+        if (fresh) {
+            clear<T>();
+        } else {
+            amx::load<0>(sums, LINE);
+            amx::load<1>(sums + 16, LINE);
+            if (T == 2) amx::load<2>(sums + TILE * ROWS, LINE);
+            if (T == 2) amx::load<3>(sums + TILE * ROWS + 16, LINE);
+        }
+        add_steps<false, T>(w, a, far, steps);
+        return store<T>(sums, LINE, 64, TILE * LINE);
+    }
+    alignas(64) int32_t dots[T][2][TILE][16];
+    clear<T>();
+    add_steps<true, T>(w, a, far, steps);
+    store<T>(dots, 64, sizeof dots[0][0], sizeof dots[0]);
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < 2; i++) {
+            const __m512 unit = _mm512_loadu_ps(w.unit + i * 16);
+#pragma GCC unroll 16
+            for (int m = 0; m < TILE; m++) {
+                float* const to = sums + (t * TILE + m) * ROWS + i * 16;
+                const __m512 dot = _mm512_cvtepi32_ps(_mm512_load_si512(dots[t][i][m]));
+                const __m512 by = _mm512_mul_ps(unit, _mm512_set1_ps(scale[t * TILE + m]));
+                const __m512 before = fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(to);
+                _mm512_storeu_ps(to, _mm512_fmadd_ps(dot, by, before));
+            }
+        }
 }
 
 }  // namespace tiles
