@@ -36,7 +36,7 @@ from puna.settings import Settings
 from tests.checkpoints import TINY_TEXT, TINY_VISION, random_weights, write_hf
 from tests.tiny_models import views
 
-SETTINGS = Settings(max_context=512, max_output_tokens=64, page_size=8, max_batch_tokens=48)
+SETTINGS = Settings(max_context=512, max_output_tokens=64, max_batch_tokens=48)
 # Tokens that must be the same, computed in one piece or in many, with weights of few bits, too.
 EXACT = 12
 
