@@ -27,11 +27,10 @@ def main() -> None:
         [each[-1] - middle for middle, each in zip(middles, spread, strict=True)],
     )
     figure, axes = pyplot.subplots(figsize=(8, 0.5 * len(rows) + 1.2))
-    met = [
-        middle >= (1 if row.target is None else row.target)
+    colours = [
+        "#999999" if row.target is None else "#4c8055" if middle >= row.target else "#b5655a"
         for middle, row in zip(middles, rows, strict=True)
     ]
-    colours = ["#4c8055" if each else "#b5655a" for each in met]
     axes.barh(names, middles, xerr=errors, color=colours, error_kw={"lw": 1})
     for at, row in enumerate(rows):
         if row.target is not None:
@@ -40,9 +39,10 @@ def main() -> None:
     axes.set_xscale("log")
     axes.margins(y=0.01)
     axes.set_xlabel(
-        "times as good as the best peer (median, extremes)\nblack: the target", fontsize=8
+        "times as good as the best peer (median, extremes)\nblack: the target; grey: none",
+        fontsize=8,
     )
-    axes.set_title(f"{results['date']}, {results['machine']}", fontsize=9)
+    axes.set_title(f"{results['date']}, {results['machine']}", fontsize=8, loc="right")
     axes.tick_params(labelsize=7)
     figure.tight_layout()
     figure.savefig(RESULTS.with_suffix(".svg"))
