@@ -248,7 +248,7 @@ def bulk_twin(x: Tensor, weight: Packed) -> Tensor:
     if weight.format == "int4m":
         ends, top = (scale * 15 - minimum, minimum), 126
     most = torch.stack(ends).abs().amax((0, -1), keepdim=True)[0]
-    units = torch.where(most > 0, most.new_tensor(top) / most, 0)  # `127 / x` is 127 * (1 / x)
+    units = torch.where(most > 0, most.new_tensor(top) / most, 0)  # as in `quantized`
     shares = (scale * units * (32768 >> up)).round()
     rounded = (values * 2**up * shares / 32768 + 0.5).floor() - (minimum * units).round()
     matrix = (rounded * (most / top)).flatten(1)[: weight.rows, : weight.columns]
@@ -272,6 +272,7 @@ def quantized(x: Tensor, columns: int = BLOCK, most: int = 127) -> Tensor:
     scale. The defaults are those of exact rows."""
     padded = _split(F.pad(x, (0, -x.shape[-1] % columns)), -1, -1, columns)
     largest = padded.abs().amax(-1, keepdim=True)
+    # `127 / x` is 127 * (1 / x)
     inverse = largest.new_tensor(most) / torch.where(largest > 0, largest, 1)
     rounded = (padded * inverse).round()
     return (rounded * (largest / most)).flatten(-2)[..., : x.shape[-1]]
@@ -426,7 +427,7 @@ def _parts_int4m(data: Tensor) -> Parts:
     return values, scales * _halves(data[..., :64]), minima * _halves(data[..., 64:128])
 
 
-_NONE = torch.zeros(1)
+_NONE = torch.tensor(0.0)
 _TWO_BITS = torch.tensor([0, 2, 4, 6], dtype=torch.uint8).unsqueeze(-1)
 
 

@@ -94,7 +94,7 @@ public:
             scale_in_tiles = scratch<float, SCALES_IN_TILES>(tiles * panels * TILE);
         }
         // a last tile is filled with zeros, and a first one that exact rows begin
-        const std::vector<float> nothing(k);
+        const std::vector<float> nothing(tiles ? k : 0);
         for (long r = 0; r < tiles * TILE; r++) {
             const bool after = r >= rows - first_in_tiles, before = r < exact - first_in_tiles;
             if (bf16_in_tiles && after) into_bf16(nothing.data(), r);
@@ -166,12 +166,17 @@ private:
         if (largest < SMALLEST) return {0, 0};
         return {most / largest, largest / most};
     }
+    // `count` numbers of a row from `first` on, those behind its end 0: then they are in `room`.
+    template <int count> const float* padded(const float* row, long first, float (&room)[count]) const {
+        if (k - first >= count) return row + first;
+        memset(room, 0, sizeof room);
+        return (const float*)memcpy(room, row + first, (k - first) * 4);
+    }
     void quantize(const float* row, long r) {
         for (long g = 0; g < blocks(k); g++) {
             const long place = g / GROUPS * apart + r, i = g % GROUPS;
-            float part[32] = {};
-            const float* v = row + g * 32;
-            if (const long there = k - g * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
+            float room[32];
+            const float* const v = padded(row, g * 32, room);
             int8_t* to = q + place * PANEL + i * 32;
             const auto [inverse, unit] = steps<32>(v, 127);
             scale[place * GROUPS + i] = unit;
@@ -192,9 +197,8 @@ private:
     // In bulk: by panels, each under one scale.
     template <class Panel> void quantize_for(Panel*, const float* row, long r) {
         for (long p = 0; p < panels; p++) {
-            float part[PANEL] = {};
-            const float* v = row + p * PANEL;
-            if (const long there = k - p * PANEL; there < PANEL) v = (const float*)memcpy(part, v, there * 4);
+            float room[PANEL];
+            const float* const v = padded(row, p * PANEL, room);
             const long place = p * apart + r;
             const auto [inverse, unit] = steps<PANEL>(v, Panel::Bulk::FINEST);
             scale[place * GROUPS] = unit;
@@ -212,18 +216,16 @@ private:
     // Row r of those in tiles; of each tile 64 bytes of all its rows lie together.
     void into_bf16(const float* row, long r) {
         for (long s = 0; s < blocks(k); s++) {
-            float part[32] = {};
-            const float* v = row + s * 32;
-            if (const long there = k - s * 32; there < 32) v = (const float*)memcpy(part, v, there * 4);
+            float room[32];
+            const float* const v = padded(row, s * 32, room);
             const long place = (s / GROUPS * tiles + r / TILE) * GROUPS + s % GROUPS;
             tiles::narrow(v, bf16_in_tiles + (place * TILE + r % TILE) * 32);
         }
     }
     void into_bytes(const float* row, long r) {
         for (long p = 0; p < panels; p++) {
-            float part[PANEL] = {};
-            const float* v = row + p * PANEL;
-            if (const long there = k - p * PANEL; there < PANEL) v = (const float*)memcpy(part, v, there * 4);
+            float room[PANEL];
+            const float* const v = padded(row, p * PANEL, room);
             const long place = p * tiles + r / TILE;
             const auto [inverse, unit] = steps<PANEL>(v, 127);
             scale_in_tiles[place * TILE + r % TILE] = unit;

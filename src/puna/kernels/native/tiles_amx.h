@@ -109,7 +109,7 @@ static inline void narrow(const float* from, uint16_t* to) {
 // A row's are so many of its `unit` [32].
 template <int format> static void to_one_scale(const uint8_t* block, int groups, int8_t* to, float* unit) {
     constexpr int offset = format == Q8 ? 128 : format == Q4 ? 8 : format == Q6 ? 32 : 0;
-    constexpr int up = format == Q8 ? 0 : format == Q6 ? 2 : format == Q4 ? 4 : 5;  // makes -128..127 of a value
+    constexpr int up = format == Q8 ? 0 : format == Q6 ? 2 : format == Q4 ? 4 : 5;  // makes -128..127 of a value, of Q4M's 0..480
     constexpr float farthest = 128 >> up, most_units = format == Q4M ? 126 : 127;   // Q4M is rounded twice
     constexpr int HALVES = Integers<format>::HALVES;
     const auto scale = [&](int g, int h, int i) {
